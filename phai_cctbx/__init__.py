@@ -1,6 +1,88 @@
 """Phasing and structure solution at low resolution, as a module of cctbx.
 
-Boost.Python of cctbx must be loaded before torch (otherwise the first call
-segfaults), so this module imports it first. Where cctbx is not installed,
-only the rooms ``network`` and ``training`` work.
+Boost.Python of cctbx must be loaded before torch and RDKit, or the process ends in a segmentation
+fault later; this module imports it first, and refuses to go on where it comes too late. Where cctbx
+is not installed, the rooms ``network`` and ``training`` work all the same. The public names below
+are imported when they are first used, so that ``import phai_cctbx`` loads neither torch nor the
+rest of cctbx.
 """
+
+import importlib
+import importlib.util
+import sys
+
+from phai_cctbx.version import __version__
+
+__all__ = [
+    "ChargeFlippingPhaser",
+    "NeuralPhaser",
+    "PhasingResult",
+    "__version__",
+    "read",
+    "solve",
+]
+
+_PUBLIC_NAMES = {
+    "ChargeFlippingPhaser": "phai_cctbx.phasing.charge_flipping",
+    "NeuralPhaser": "phai_cctbx.phasing.neural",
+    "PhasingResult": "phai_cctbx.phasing.result",
+    "read": "phai_cctbx.io.read",
+    "solve": "phai_cctbx.programs.pipeline",
+}
+
+_BOOST_EXTENSION = "boost_python_meta_ext"
+_LOADED_AFTER_BOOST = ("torch", "rdkit")
+
+
+def _has_cctbx():
+    return importlib.util.find_spec("boost_adaptbx") is not None
+
+
+def _load_boost_first():
+    """Load Boost.Python of cctbx, unless torch or RDKit stand in the process before it.
+
+    ``sys.modules`` keeps the order in which modules were loaded.
+
+    Raises
+    ------
+    ImportError
+        If torch or RDKit were imported before Boost.Python of cctbx.
+    """
+    before_boost = []
+    for name in sys.modules:
+        if name == _BOOST_EXTENSION:
+            break
+        if name in _LOADED_AFTER_BOOST:
+            before_boost.append(name)
+    if before_boost:
+        names = " and ".join(before_boost)
+        raise ImportError(
+            f"{names} was imported before cctbx, which ends in a segmentation fault: "
+            f"put 'import phai_cctbx' before 'import {before_boost[0]}'",
+            name=__name__,
+        )
+    importlib.import_module("boost_adaptbx.boost.python")
+
+
+def __getattr__(name):
+    """Import a public name when it is first used (PEP 562)."""
+    if name not in _PUBLIC_NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if not _has_cctbx():
+        raise ImportError(
+            f"phai_cctbx.{name} needs cctbx, which is not installed here: "
+            "pip install 'phai_cctbx[cctbx]' (phai_cctbx.network and phai_cctbx.training work "
+            "without it)",
+            name="cctbx",
+        )
+    value = getattr(importlib.import_module(_PUBLIC_NAMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})
+
+
+if _has_cctbx():
+    _load_boost_first()

@@ -1,0 +1,1 @@
+"""Aspherical form factors: tables, Hirshfeld atoms and the quantum-chemistry worker."""

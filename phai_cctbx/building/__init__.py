@@ -1,0 +1,1 @@
+"""From a map to atoms: peaks, elements, hydrogens and known molecules."""

@@ -1,0 +1,1 @@
+"""Any input file to ``CrystalData``, and results to files."""

@@ -1,0 +1,1 @@
+"""The bundled TorchScript networks, each with its model card."""

@@ -1,0 +1,1 @@
+"""The Olex2 plugin and its installer."""

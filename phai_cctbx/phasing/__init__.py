@@ -1,0 +1,1 @@
+"""Normalisation, phasing strategies, origins and scoring."""

@@ -1,0 +1,1 @@
+"""One program template per command, and the pipeline that composes the rooms below."""

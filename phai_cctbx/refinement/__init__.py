@@ -1,0 +1,1 @@
+"""Least squares with smtbx, and completion of a structure by difference maps."""

@@ -1,0 +1,1 @@
+"""Training in torch and numpy alone: artificial crystals, diffraction, the training loop."""
