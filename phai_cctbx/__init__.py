@@ -1,10 +1,10 @@
 """Phasing and structure solution at low resolution, as a module of cctbx.
 
 Boost.Python of cctbx must be loaded before torch and RDKit, or the process ends in a segmentation
-fault later; this module imports it first, and refuses to go on where it comes too late. Where cctbx
-is not installed, the rooms ``network`` and ``training`` work all the same. The public names below
-are imported when they are first used, so that ``import phai_cctbx`` loads neither torch nor the
-rest of cctbx.
+fault later: this module imports it first, refuses to go on where it would come too late, and then
+registers itself with libtbx. Where cctbx is not installed, the rooms ``network`` and ``training``
+work all the same. The public names below are imported when they are first used, so that
+``import phai_cctbx`` loads neither torch nor the rest of cctbx.
 """
 
 import importlib
@@ -86,3 +86,4 @@ def __dir__():
 
 if _has_cctbx():
     _load_boost_first()
+    importlib.import_module("phai_cctbx.registration").ensure_registered()
