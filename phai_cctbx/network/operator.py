@@ -1,0 +1,204 @@
+r"""The phasing network: a symmetry-exact Fourier operator.
+
+A token per unique reflection carries C channels x_h (complex; real where the
+group is centrosymmetric) and S scalars s_h that no shift of origin changes. One
+layer, with T the orthonormal basis of `fourier.py` and f, g, q small functions:
+
+.. math::
+    r(x) &= \sum_h T_h(x) f(s_h) x_h / |x_h|           && \text{maps} \\
+    z_h &= \langle T_h, q(r) \rangle                   && \text{back, after the same MLP at every point} \\
+    x_h &\leftarrow x_h + f'(s_h) z_h                  && \\
+    s_h &\leftarrow s_h + g(s_h, |x_h|, Re(u_h v_h^*)) && \text{invariants: u, v linear in x} \\
+    x_h &\leftarrow x_h + B(g'(s_h) A x_h)             && A, B \text{ linear and real}
+
+Every step commutes with the symmetry of the group, with its allowed origin
+shifts (x_h -> x_h exp(2 pi i h.s)) and with the change of hand, since q sees
+maps at points and everything else is linear in x with invariant factors.
+A pointwise function of maps is a convolution of structure factors: triplets,
+quartets, positivity and atomicity live in q.
+
+The output is a complex number per reflection: its argument the phase, its
+modulus kappa the concentration of a von Mises distribution about it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+#: Radial basis of d*, from 0 to this (A^-1): 1/d_min of 1 A, the finest cut trained on.
+D_STAR_MAX = 1.0
+N_RADIAL = 24
+N_SCALAR_FEATURES = N_RADIAL + 8
+
+
+@dataclass(frozen=True)
+class OperatorConfig:
+    """Size of a `FourierOperator`, and the grid it was trained on.
+
+    Attributes
+    ----------
+    channels, scalars, relations, layers, hidden : int
+        C, S, number of Re(u v*), layers, width of the MLP at grid points.
+    grid_points_per_d_min : float
+        Grid step is d_min over this.
+    """
+
+    channels: int = 48
+    scalars: int = 48
+    relations: int = 16
+    layers: int = 6
+    hidden: int = 96
+    grid_points_per_d_min: float = 2.5
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+class FourierLayer(nn.Module):
+    """One alternation between reciprocal and direct space."""
+
+    def __init__(self, config: OperatorConfig):
+        super().__init__()
+        c, s, r = config.channels, config.scalars, config.relations
+        self.channels = c
+        self.scalars = s
+        self.radial_filter = nn.Linear(s, 2 * c)
+        self.map_mlp = nn.Sequential(
+            nn.Linear(c, config.hidden), nn.GELU(), nn.Linear(config.hidden, c)
+        )
+        self.relate_left = nn.Linear(c, r, bias=False)
+        self.relate_right = nn.Linear(c, r, bias=False)
+        self.scalar_norm = nn.LayerNorm(s + c)
+        self.token_mlp = nn.Sequential(
+            nn.Linear(2 * s + c + r, 2 * c), nn.GELU(), nn.Linear(2 * c, s + 2 * c)
+        )
+        self.mix_in = nn.Linear(c, c, bias=False)
+        self.mix_out = nn.Linear(c, c, bias=False)
+
+    def forward(
+        self, x: Tensor, scalars: Tensor, basis: Tensor, weights: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        n_parts, n_tokens = x.shape[1], x.shape[2]
+        token_mask = mask[:, None, :, None]
+        n_present = mask.sum(1)[:, None, None].clamp(min=1.0)
+        scale = torch.rsqrt(n_present)
+
+        unit = x * torch.rsqrt(x.square().sum(1, keepdim=True).mean(-1, keepdim=True) + 1e-4)
+        filters = self.radial_filter(scalars)[:, None]
+        coefficients = unit * filters[..., : self.channels] * token_mask
+        maps = torch.matmul(
+            basis.transpose(1, 2), coefficients.reshape(x.shape[0], n_parts * n_tokens, -1)
+        )
+        maps = self.map_mlp(maps * scale)
+        back = torch.matmul(basis, maps * weights[..., None]) / scale
+        back = back.reshape(x.shape[0], n_parts, n_tokens, -1)
+        x = x + 0.3 * back * filters[..., self.channels :] * token_mask
+
+        modulus = torch.sqrt(x.square().sum(1) + 1e-4)
+        unit = x * torch.rsqrt(x.square().sum(1, keepdim=True).mean(-1, keepdim=True) + 1e-4)
+        relations = (self.relate_left(unit) * self.relate_right(unit)).sum(1)
+        context = (scalars * mask[..., None]).sum(1, keepdim=True) / n_present
+        normed = self.scalar_norm(torch.cat([scalars, modulus], -1))
+        update = self.token_mlp(
+            torch.cat([normed, context.expand(-1, n_tokens, -1), relations], -1)
+        )
+        gates = torch.tanh(update[..., self.scalars :])[:, None]
+        scalars = scalars + update[..., : self.scalars]
+        mixed = self.mix_out(gates[..., : self.channels] * self.mix_in(unit))
+        x = (x + mixed + 0.3 * gates[..., self.channels :] * x) * token_mask
+        return x, scalars
+
+
+class FourierOperator(nn.Module):
+    """Phases from normalised amplitudes and a start.
+
+    Parameters
+    ----------
+    config : OperatorConfig
+    """
+
+    def __init__(self, config: OperatorConfig):
+        super().__init__()
+        self.grid_points_per_d_min = config.grid_points_per_d_min
+        self.register_buffer("centres", torch.linspace(0.0, D_STAR_MAX, N_RADIAL))
+        self.embedding = nn.Sequential(
+            nn.Linear(N_SCALAR_FEATURES, 2 * config.scalars),
+            nn.GELU(),
+            nn.Linear(2 * config.scalars, config.scalars),
+        )
+        self.start_filter = nn.Linear(config.scalars, config.channels)
+        self.layers = nn.ModuleList([FourierLayer(config) for _ in range(config.layers)])
+        self.phase_out = nn.Linear(config.channels, 1, bias=False)
+        self.kappa_out = nn.Sequential(nn.LayerNorm(config.scalars), nn.Linear(config.scalars, 1))
+
+    def features(
+        self, e_value: Tensor, d_star: Tensor, epsilon: Tensor, centric: Tensor, mask: Tensor
+    ) -> Tensor:
+        """Scalars of each token that no shift of origin changes, shape (b, n, features)."""
+        width = (D_STAR_MAX / N_RADIAL) * 1.5
+        radial = torch.exp(-((d_star[..., None] - self.centres) / width).square())
+        d_star_max = (d_star * mask).amax(1, keepdim=True)
+        n_present = mask.sum(1, keepdim=True)
+        return torch.cat(
+            [
+                radial,
+                torch.stack(
+                    [
+                        e_value,
+                        e_value.square() - 1.0,
+                        (e_value > 1.0).to(e_value.dtype),
+                        torch.log2(epsilon.clamp(min=1.0)),
+                        centric.to(e_value.dtype),
+                        d_star / d_star_max,
+                        2.0 * d_star_max.expand_as(d_star),
+                        0.25 * torch.log(n_present).expand_as(d_star),
+                    ],
+                    -1,
+                ),
+            ],
+            -1,
+        )
+
+    def forward(
+        self,
+        e_value: Tensor,
+        d_star: Tensor,
+        epsilon: Tensor,
+        centric: Tensor,
+        mask: Tensor,
+        start: Tensor,
+        basis: Tensor,
+        weights: Tensor,
+    ) -> Tensor:
+        """One pass.
+
+        Parameters
+        ----------
+        e_value, d_star, epsilon : Tensor, shape (b, n)
+            |E|, 1/d in A^-1, multiplicity factor.
+        centric : Tensor of bool, shape (b, n)
+        mask : Tensor, shape (b, n)
+            1 for a reflection, 0 for padding.
+        start : Tensor, shape (b, k, n)
+            Expected value of exp(i phase): real (and imaginary) part, modulus
+            at most 1. k = 1 in centrosymmetric groups, else 2.
+        basis : Tensor, shape (b or 1, k * n, g)
+            Orthonormal symmetrised Fourier basis at the grid points.
+        weights : Tensor, shape (b or 1, g)
+            Share of the cell of each grid point.
+
+        Returns
+        -------
+        Tensor, shape (b, k, n)
+            kappa exp(i phase).
+        """
+        scalars = self.embedding(self.features(e_value, d_star, epsilon, centric, mask))
+        x = start[..., None] * self.start_filter(scalars)[:, None] * mask[:, None, :, None]
+        for layer in self.layers:
+            x, scalars = layer(x, scalars, basis, weights, mask)
+        unit = x * torch.rsqrt(x.square().sum(1, keepdim=True).mean(-1, keepdim=True) + 1e-4)
+        kappa = nn.functional.softplus(self.kappa_out(scalars)).transpose(1, 2)
+        return self.phase_out(unit)[..., 0] * kappa * mask[:, None]
