@@ -31,11 +31,12 @@ def symmetrised_waves(
     points : Tensor, shape (b, g, 3)
         Fractional coordinates.
     rotations : Tensor, shape (b, m, 3, 3)
-        Operations modulo centring; zero matrices pad.
+        Operations modulo centring; zero matrices pad. In centrosymmetric
+        batches the proper ones alone (`half_operations`).
     translations : Tensor, shape (b, m, 3)
     centrosymmetric : bool
-        Where all crystals of the batch have an inversion centre at the origin
-        the imaginary part is zero and left out.
+        All crystals of the batch have an inversion centre at the origin: the
+        imaginary part is zero and left out.
 
     Returns
     -------
@@ -56,8 +57,24 @@ def symmetrised_waves(
         if not centrosymmetric:
             imaginary_part = imaginary_part + used * torch.sin(angle)
     if centrosymmetric:
-        return real_part[:, None]
+        return 2.0 * real_part[:, None]
     return torch.stack([real_part, imaginary_part], 1)
+
+
+def half_operations(rotations: Tensor) -> Tensor:
+    """Which operations to sum over where an inversion centre is at the origin.
+
+    (R, t) and (-R, -t) have the same cosine, so the proper rotations suffice.
+
+    Parameters
+    ----------
+    rotations : Tensor, shape (m, 3, 3)
+
+    Returns
+    -------
+    Tensor of bool, shape (m,)
+    """
+    return torch.linalg.det(rotations) > 0
 
 
 def basis_norm(epsilon: Tensor, centric: Tensor, n_operations: Tensor) -> Tensor:

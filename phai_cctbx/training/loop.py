@@ -1,0 +1,245 @@
+"""The training loop: artificial crystals in, a checkpoint out; resumable.
+
+Half of the steps start from true phases disturbed at random, half from what the
+network itself makes of random phases in one to three passes: it learns both to
+stay at a solution and to walk towards one.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+import os
+import time
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from phai_cctbx.network.expectation import expected_phase_factor
+from phai_cctbx.network.operator import FourierOperator, OperatorConfig
+from phai_cctbx.network.recycling import recycle
+from phai_cctbx.training.diffraction import Diffraction, Experiment, collate, diffract, random_start
+from phai_cctbx.training.loss import phase_loss
+from phai_cctbx.training.pool import CrystalPool
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT_VERSION = 1
+LOG_FIELDS = ("seconds", "step", "crystals", "loss", "learning_rate")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Length and pace of a training.
+
+    Attributes
+    ----------
+    minutes : float
+        Wall time of this call; the learning rate falls to 1 % at its end.
+    learning_rate : float
+        Its peak (AdamW).
+    warm_up : int
+        Steps until the peak.
+    ema_decay : float
+        Of the exponential moving average of the weights, which is what is kept.
+    checkpoint_minutes : float
+    largest_passes : int
+        A start from random phases has had 0 to this many passes.
+    """
+
+    minutes: float = 60.0
+    learning_rate: float = 1.5e-3
+    warm_up: int = 100
+    ema_decay: float = 0.999
+    checkpoint_minutes: float = 5.0
+    largest_passes: int = 3
+
+
+def disturbed_truth(diffraction: Diffraction, generator: torch.Generator) -> Tensor:
+    """True phase factors with a random share replaced, of random modulus, (b, k, n)."""
+    truth = diffraction.phase_factor
+    batch = diffraction.batch
+    device = truth.device
+    shape = (len(truth), 1, 1)
+    share = torch.rand(shape, generator=generator, device=device)
+    wrong = torch.rand(batch.centric.shape, generator=generator, device=device)[:, None] < share
+    start = torch.where(wrong, random_start(batch, generator), truth)
+    return start * (0.3 + 0.7 * torch.rand(shape, generator=generator, device=device))
+
+
+class Trainer:
+    """Trains one network.
+
+    Parameters
+    ----------
+    config : OperatorConfig
+    pool : CrystalPool
+    experiment : Experiment
+    schedule : Schedule
+    seed : int
+    device : torch.device
+    checkpoint : Path
+        Written every `checkpoint_minutes`, and read first where it exists.
+    """
+
+    def __init__(
+        self,
+        config: OperatorConfig,
+        pool: CrystalPool,
+        experiment: Experiment,
+        schedule: Schedule,
+        seed: int,
+        device: torch.device,
+        checkpoint: Path,
+    ):
+        torch.manual_seed(seed)
+        self.config, self.pool = config, pool
+        self.experiment, self.schedule = experiment, schedule
+        self.device, self.checkpoint, self.seed = device, Path(checkpoint), seed
+        self.model = FourierOperator(config).to(device)
+        self.average = FourierOperator(config).to(device)
+        self.average.load_state_dict(self.model.state_dict())
+        self.average.requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), schedule.learning_rate, weight_decay=1e-4
+        )
+        self.step = 0
+        self.crystals = 0
+        self.seconds = 0.0
+        if self.checkpoint.exists():
+            self._resume()
+        self.rng = np.random.default_rng([seed, self.step])
+        self.generator = torch.Generator(device=device)
+        self.generator.manual_seed(seed * 1_000_003 + self.step)
+
+    def _resume(self) -> None:
+        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        if state["version"] != CHECKPOINT_VERSION or state["config"] != self.config.as_dict():
+            raise ValueError(
+                f"{self.checkpoint}: a checkpoint of another network "
+                f"(version {state['version']}, {state['config']})"
+            )
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.crystals = state["step"], state["crystals"]
+        self.seconds = state["seconds"]
+        logger.info("resumed from %s: step %d", self.checkpoint, self.step)
+
+    def save(self) -> None:
+        """Write the checkpoint, by a temporary name."""
+        state = {
+            "version": CHECKPOINT_VERSION,
+            "config": self.config.as_dict(),
+            "experiment": asdict(self.experiment),
+            "seed": self.seed,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "crystals": self.crystals,
+            "seconds": self.seconds,
+        }
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.checkpoint.with_suffix(".part")
+        torch.save(state, temporary)
+        os.replace(temporary, self.checkpoint)
+
+    def learning_rate(self, progress: float, local_step: int) -> float:
+        """Linear warm-up, then a cosine to 1 % of the peak."""
+        warm = min(1.0, (local_step + 1) / self.schedule.warm_up)
+        cosine = 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
+        return self.schedule.learning_rate * warm * (0.01 + 0.99 * cosine)
+
+    def precision(self):
+        """bfloat16 on a GPU, single precision elsewhere."""
+        if self.device.type == "cuda":
+            return torch.autocast("cuda", dtype=torch.bfloat16)
+        return nullcontext()
+
+    def _inputs(self, diffraction: Diffraction):
+        batch = diffraction.batch
+        return diffraction.e_value, batch.d_star, batch.epsilon, batch.centric, batch.mask
+
+    def start(self, diffraction: Diffraction) -> Tensor:
+        """Starts of one step: disturbed truth, or the network's own, (b, k, n)."""
+        batch = diffraction.batch
+        if self.rng.random() < 0.5:
+            return disturbed_truth(diffraction, self.generator)
+        start = random_start(batch, self.generator)
+        n_passes = int(self.rng.integers(0, self.schedule.largest_passes + 1))
+        if n_passes == 0:
+            return start
+        with torch.no_grad(), self.precision():
+            output = recycle(
+                self.model, *self._inputs(diffraction), start, diffraction.basis,
+                batch.weights, n_passes,
+            )  # fmt: skip
+        return expected_phase_factor(output.float(), batch.centric)
+
+    def train_step(self) -> float:
+        """One step on one batch; returns the mean loss."""
+        crystals = self.pool.batch(self.rng)
+        batch = collate(
+            crystals, self.experiment, self.config.grid_points_per_d_min, self.rng
+        ).to(self.device)
+        diffraction = diffract(batch, self.experiment, self.generator)
+        start = self.start(diffraction)
+        with self.precision():
+            output = self.model(
+                *self._inputs(diffraction), start, diffraction.basis, batch.weights
+            )
+        loss = phase_loss(output.float(), diffraction).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        decay = min(self.schedule.ema_decay, (1.0 + self.step) / (10.0 + self.step))
+        with torch.no_grad():
+            for kept, new in zip(self.average.parameters(), self.model.parameters(), strict=True):
+                kept.lerp_(new, 1.0 - decay)
+        self.step += 1
+        self.crystals += len(crystals)
+        return loss.item()
+
+    def run(self) -> None:
+        """Train for the scheduled time; log to a CSV beside the checkpoint."""
+        began = time.monotonic()
+        budget = 60.0 * self.schedule.minutes
+        next_save = 60.0 * self.schedule.checkpoint_minutes
+        before, local_step, losses = self.seconds, 0, []
+        log_path = self.checkpoint.with_suffix(".csv")
+        new_log = not log_path.exists()
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        with log_path.open("a", newline="") as stream:
+            log = csv.DictWriter(stream, LOG_FIELDS)
+            if new_log:
+                log.writeheader()
+            while (elapsed := time.monotonic() - began) < budget:
+                rate = self.learning_rate(elapsed / budget, local_step)
+                for group in self.optimizer.param_groups:
+                    group["lr"] = rate
+                losses.append(self.train_step())
+                local_step += 1
+                self.seconds = before + time.monotonic() - began
+                if local_step % 100 == 0:
+                    row = {
+                        "seconds": round(self.seconds),
+                        "step": self.step,
+                        "crystals": self.crystals,
+                        "loss": round(float(np.mean(losses)), 4),
+                        "learning_rate": round(rate, 6),
+                    }
+                    log.writerow(row)
+                    stream.flush()
+                    logger.info("%s", " ".join(f"{k} {v}" for k, v in row.items()))
+                    losses.clear()
+                if time.monotonic() - began > next_save:
+                    next_save += 60.0 * self.schedule.checkpoint_minutes
+                    self.save()
+        self.save()

@@ -1,0 +1,73 @@
+"""A pool of artificial crystals, dealt out in batches of like size.
+
+Crystals of one batch are all centrosymmetric or all not, and cost about the
+same, so that padding wastes little.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from phai_cctbx.network.space_groups import space_group
+from phai_cctbx.training.crystals import Crystal
+
+#: Batches are drawn from windows of this many batches' worth of sorted crystals.
+WINDOW = 6
+
+
+class CrystalPool:
+    """Crystals in memory.
+
+    Parameters
+    ----------
+    crystals : list of Crystal
+    budget : float
+        Sum over a batch of (V / operations)^2, A^6: work and memory of a batch
+        go as reflections times grid points.
+    largest_batch : int
+    """
+
+    def __init__(self, crystals: list[Crystal], budget: float, largest_batch: int):
+        self.crystals = crystals
+        self.budget = budget
+        self.largest_batch = largest_batch
+        groups = [space_group(c.number) for c in crystals]
+        volumes = np.array([c.volume for c in crystals])
+        self.cost = (volumes / np.array([len(g.rotations) * len(g.centring) for g in groups])) ** 2
+        centrosymmetric = np.array([g.centrosymmetric for g in groups])
+        self.kinds = [
+            indices[np.argsort(self.cost[indices])]
+            for indices in (np.flatnonzero(centrosymmetric), np.flatnonzero(~centrosymmetric))
+            if len(indices)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.crystals)
+
+    def batch(self, rng: np.random.Generator) -> list[Crystal]:
+        """Crystals of one kind and about one size, at random."""
+        shares = np.array([len(kind) for kind in self.kinds], dtype=float)
+        kind = self.kinds[rng.choice(len(self.kinds), p=shares / shares.sum())]
+        position = int(rng.integers(len(kind)))
+        size = int(np.clip(self.budget / self.cost[kind[position]], 1, self.largest_batch))
+        low = max(0, min(position - WINDOW * size // 2, len(kind) - WINDOW * size))
+        window = kind[low : low + WINDOW * size]
+        chosen = rng.choice(window, size=min(size, len(window)), replace=False)
+        return [self.crystals[i] for i in chosen]
+
+    def in_order(self) -> list[list[Crystal]]:
+        """All crystals, batch by batch: for scoring."""
+        batches = []
+        for kind in self.kinds:
+            start = 0
+            while start < len(kind):
+                stop = start + 1
+                while (
+                    stop < len(kind)
+                    and stop - start < self.largest_batch
+                    and (stop + 1 - start) * self.cost[kind[stop]] <= self.budget
+                ):
+                    stop += 1
+                batches.append([self.crystals[i] for i in kind[start:stop]])
+                start = stop
+        return batches
