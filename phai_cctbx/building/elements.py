@@ -1,0 +1,218 @@
+"""Elements of atoms from their scattering power, their bonds and the composition.
+
+The scattering power of an atom (its occupancy refined together with U, times the
+atomic number it was refined as) has a standard uncertainty; bonds speak for or
+against an element; the composition, which may be wrong or missing, is a soft
+constraint: leaving it costs, and strong evidence pays for that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from phai_cctbx.building.connectivity import atomic_number, covalent_radius, is_metal
+
+COMMON_ELEMENTS = ("C", "N", "O", "F", "Si", "P", "S", "Cl", "Br", "I")
+"""Allowed besides the composition, where the evidence asks for them."""
+
+FOREIGN_COST = 6.0
+"""Cost (nats) of an element that the composition does not name, per atom."""
+
+COUNT_COST = 2.5
+"""Cost (nats) per atom (general position) more or fewer than the composition has."""
+
+RELATIVE_ERROR = 0.06
+"""Error of a scattering power besides its esd: bonding density, hydrogens, U."""
+
+MAX_COST = 60.0
+"""A single measurement never costs more (nats): atoms may be disordered."""
+
+MAX_NEIGHBOURS = {"F": 1, "Cl": 1, "Br": 1, "I": 1, "O": 2, "N": 4, "C": 4, "B": 5}
+"""Bonds to non-metals that an element commonly forms."""
+
+EXCESS_NEIGHBOUR_COST = 5.0
+"""Cost (nats) of each bond beyond those."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """What speaks about the element of one atom.
+
+    Attributes
+    ----------
+    z : float
+        Scattering power in electrons.
+    z_esd : float
+        Its standard uncertainty.
+    weight : float
+        Multiplicity of the site over that of a general position.
+    neighbours : tuple of (int, float)
+        Index and distance (A) of atoms within bonding reach.
+    """
+
+    z: float
+    z_esd: float
+    weight: float
+    neighbours: tuple[tuple[int, float], ...] = ()
+
+
+_TERMINAL_TO_CARBON = {
+    # Allen et al., J. Chem. Soc. Perkin Trans. 2, S1 (1987): range (A) of a bond from C
+    # to an atom that has no other neighbour but hydrogen
+    "O": ((1.18, 1.44),),
+    "N": ((1.12, 1.18), (1.30, 1.51)),
+    "F": ((1.31, 1.42),),
+    "C": ((1.17, 1.21), (1.29, 1.36), (1.44, 1.56)),
+    "Cl": ((1.70, 1.82),),
+    "Br": ((1.86, 2.00),),
+    "S": ((1.60, 1.83),),
+}
+
+RANGE_SOFTNESS = 0.03
+"""Standard deviation (A) of a distance outside its range."""
+
+
+def geometry_cost(element: str, neighbours, elements) -> float:
+    """Cost (nats) of an element on a site, given the elements around it."""
+    near = [(elements[j], d) for j, d in neighbours if not is_metal(elements[j])]
+    if is_metal(element):
+        return 0.0
+    cost = EXCESS_NEIGHBOUR_COST * max(0, len(near) - MAX_NEIGHBOURS.get(element, 6))
+    if len(near) == 1 and near[0][0] == "C" and element in _TERMINAL_TO_CARBON:
+        distance = near[0][1]
+        outside = min(
+            max(low - distance, distance - high, 0.0) for low, high in _TERMINAL_TO_CARBON[element]
+        )
+        cost += min(0.5 * (outside / RANGE_SOFTNESS) ** 2, 5.0)
+    for other, distance in near:
+        short = covalent_radius(element) + covalent_radius(other) - distance
+        if short > 0.35:
+            cost += min(0.5 * ((short - 0.35) / RANGE_SOFTNESS) ** 2, 5.0)
+    return cost
+
+
+def assign_elements(
+    sites: list[Site],
+    composition: dict[str, float] | None = None,
+    order: int = 1,
+    fit_scale: bool = False,
+    relative_error: float = RELATIVE_ERROR,
+    scattering=atomic_number,
+) -> list[str]:
+    """Choose the elements of atoms.
+
+    Minimises the sum of the costs of scattering powers, of geometry and of leaving the
+    composition, by changes of one atom and exchanges of two.
+
+    Parameters
+    ----------
+    sites : list of Site
+    composition : dict, optional
+        Atoms per unit cell; hydrogen is left out here.
+    order : int
+        Order of the space group with lattice translations: general positions per cell.
+    fit_scale : bool
+        Scattering powers share an unknown scale, within 25 %.
+    relative_error : float
+        Error of scattering powers besides their esds.
+    scattering : callable
+        Element -> scattering power, in the units of `Site.z`.
+
+    Returns
+    -------
+    list of str
+    """
+    if not sites:
+        return []
+    wanted = {
+        element: count / order
+        for element, count in (composition or {}).items()
+        if element not in ("H", "D") and count > 0
+    }
+    palette = sorted(set(wanted) | set(COMMON_ELEMENTS), key=atomic_number)
+    powers = np.array([scattering(element) for element in palette], dtype=float)
+    z = np.array([site.z for site in sites])
+    esd = np.array([site.z_esd for site in sites])
+    best = None
+    for scale in np.linspace(0.8, 1.25, 19) if fit_scale else (1.0,):
+        sigma_sq = (scale * esd[:, None]) ** 2 + (relative_error * powers[None, :]) ** 2
+        cost = 0.5 * (scale * z[:, None] - powers[None, :]) ** 2 / sigma_sq
+        cost += 0.5 * np.log(sigma_sq)
+        cost = np.minimum(cost, cost.min(axis=1, keepdims=True) + MAX_COST)
+        if wanted:
+            cost = cost + np.array([0.0 if e in wanted else FOREIGN_COST for e in palette])
+        total, choice = _search(cost, sites, palette, wanted)
+        total += 0.5 * ((scale - 1) / 0.1) ** 2
+        if best is None or total < best[0]:
+            best = (total, choice)
+    return [palette[k] for k in best[1]]
+
+
+def _search(cost, sites, palette, wanted) -> tuple[float, list[int]]:
+    """Local search for the cheapest assignment; its cost and palette indices."""
+    weights = np.array([site.weight for site in sites])
+    target = np.array([wanted.get(element, 0.0) for element in palette])
+    in_composition = np.array([element in wanted for element in palette])
+    choice = [int(k) for k in np.argmin(cost, axis=1)]
+    around = [{j for j, _ in site.neighbours} for site in sites]
+
+    def geometry(i, elements):
+        return geometry_cost(elements[i], sites[i].neighbours, elements)
+
+    def counts_cost(counts):
+        if not wanted:
+            return 0.0
+        return COUNT_COST * float(np.abs(counts - target)[in_composition].sum())
+
+    elements = [palette[k] for k in choice]
+    counts = np.array([weights[[c == k for c in choice]].sum() for k in range(len(palette))])
+    plausible = [np.flatnonzero(row < row.min() + 25.0) for row in cost]
+
+    def local(indices):
+        affected = set(indices).union(*(around[i] for i in indices))
+        return sum(geometry(i, elements) for i in affected)
+
+    for _ in range(20):
+        changed = False
+        for i in range(len(sites)):
+            current = choice[i]
+            before = cost[i, current] + local([i]) + counts_cost(counts)
+            best_gain, best_k = 1e-6, current
+            for k in plausible[i]:
+                if k == current:
+                    continue
+                elements[i] = palette[k]
+                trial = counts.copy()
+                trial[current] -= weights[i]
+                trial[k] += weights[i]
+                gain = before - (cost[i, k] + local([i]) + counts_cost(trial))
+                if gain > best_gain:
+                    best_gain, best_k = gain, int(k)
+            elements[i] = palette[best_k]
+            if best_k != current:
+                counts[current] -= weights[i]
+                counts[best_k] += weights[i]
+                choice[i] = best_k
+                changed = True
+        for i in range(len(sites)):
+            for j in range(i):
+                a, b = choice[i], choice[j]
+                if a == b or weights[i] != weights[j]:
+                    continue
+                gain = cost[i, a] + cost[j, b] - cost[i, b] - cost[j, a]
+                if gain < -10:
+                    continue
+                before = local([i, j])
+                elements[i], elements[j] = palette[b], palette[a]
+                if gain + before - local([i, j]) > 1e-6:
+                    choice[i], choice[j] = b, a
+                    changed = True
+                else:
+                    elements[i], elements[j] = palette[a], palette[b]
+        if not changed:
+            break
+    total = sum(cost[i, k] for i, k in enumerate(choice)) + counts_cost(counts)
+    total += sum(geometry(i, elements) for i in range(len(sites)))
+    return total, choice

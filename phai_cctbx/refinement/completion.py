@@ -1,0 +1,464 @@
+"""Phases to a finished structure, with no hand on it.
+
+Peaks become trial atoms; cycles of least squares, element assignment, pruning and
+difference maps go on until nothing changes; then anisotropic displacements, hydrogens,
+weights and extinction. The result says itself whether it is a solution.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+# cctbx
+from cctbx import maptbx, miller, xray
+from cctbx.array_family import flex
+from libtbx.utils import Sorry
+
+from phai_cctbx.building.connectivity import (
+    HYDROGENS,
+    assemble,
+    atomic_number,
+    bonds,
+    contacts,
+    element_of,
+    u_equivalent,
+)
+from phai_cctbx.building.elements import Site, assign_elements
+from phai_cctbx.building.naming import rename
+from phai_cctbx.building.peaks import find_peaks, fourier_map
+from phai_cctbx.refinement.least_squares import RefinementResult, prepare_scattering, refine
+from phai_cctbx.refinement.maps import difference_coefficients
+from phai_cctbx.refinement.recycling import recycle
+from phai_cctbx.refinement.weighting import Weighting, optimise_weighting
+
+logger = logging.getLogger(__name__)
+
+VOLUME_PER_ATOM = 18.0
+"""Usual volume of a non-hydrogen atom in molecular crystals, A^3 (Kempster & Lipson, 1972)."""
+
+R1_SOLVED = 0.20
+"""A complete small-molecule structure has a lower R1; wrong ones seldom come below 0.35."""
+
+R1_HOPELESS = 0.45
+"""Isotropic R1 above which a model that no longer improves is given up."""
+
+
+U_START = 0.04
+"""U_iso (A^2) of new atoms."""
+
+MIN_TRIAL_HEIGHT = 0.45
+"""Lowest peak, over the median of expected atoms, that becomes a trial atom."""
+
+BOND_REACH = 2.1
+"""Distance (A) within which neighbours speak about an element."""
+
+POWER_ERROR = 0.3
+"""Standard uncertainty (electrons) of refined scattering powers, typical."""
+
+MIN_POWER = 0.45
+"""Scattering power, over the median, below which there is no atom."""
+
+U_PRUNE, U_PRUNE_FACTOR = 0.15, 3.0
+"""An atom has no density when its U exceeds both this (A^2) and this many times the median."""
+
+MIN_ATOM_DISTANCE = 0.9
+"""Closest approach of two non-hydrogen atoms, A."""
+
+MIN_NEW_DISTANCE = 1.1
+"""Closest approach of a new atom to one of the model, A."""
+
+MIN_NEW_DENSITY = 0.45
+"""Difference density, over that of a typical carbon atom of the model, that makes a new atom."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of the history: what was done, and where the model stood after it."""
+
+    action: str
+    r1: float
+    n_atoms: int
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A finished structure (or the best that could be made) and the evidence for it."""
+
+    xray_structure: xray.structure
+    solved: bool
+    r1: float
+    r1_all: float
+    wr2: float
+    goof: float
+    weighting: tuple[float, float]
+    n_reflections: int
+    n_observed: int
+    n_parameters: int
+    n_restraints: int
+    difference_peak: float
+    difference_hole: float
+    difference_rms: float
+    max_shift_over_esd: float
+    covariance: object | None
+    scale_factor: float
+    extinction: float | None
+    extinction_esd: float | None
+    composition: dict[str, float]
+    history: tuple[Step, ...] = ()
+    warnings: tuple[str, ...] = ()
+    refinement: RefinementResult | None = None
+    r1_without_hydrogens: float = float("nan")
+    riding: tuple = field(default=())
+
+
+def expected_atoms(crystal_symmetry, composition: dict[str, float] | None) -> int:
+    """Non-hydrogen atoms expected in the asymmetric unit, from composition and volume."""
+    order = crystal_symmetry.space_group().order_z()
+    by_volume = crystal_symmetry.unit_cell().volume() / order / VOLUME_PER_ATOM
+    counts = composition or {}
+    by_composition = sum(n for e, n in counts.items() if e not in HYDROGENS) / order
+    return max(1, round(max(by_volume, min(by_composition, 2 * by_volume))))
+
+
+def cell_contents(structure: xray.structure) -> dict[str, float]:
+    """Atoms of each element per unit cell."""
+    order = structure.space_group().order_z()
+    contents: dict[str, float] = {}
+    for scatterer in structure.scatterers():
+        element = element_of(scatterer)
+        contents[element] = contents.get(element, 0.0) + order * scatterer.weight()
+    return contents
+
+
+class _Model:
+    """The structure in the making, with the one way to refine it and the record of steps."""
+
+    def __init__(self, f_sq, composition, radiation, wavelength):
+        self.f_sq = f_sq
+        self.composition = composition
+        self.radiation = radiation
+        self.wavelength = wavelength
+        self.order = f_sq.space_group().order_z()
+        self.weighting = Weighting()
+        self.history: list[Step] = []
+        self.warnings: list[str] = []
+        self.structure: xray.structure | None = None
+        self.result: RefinementResult | None = None
+
+    def refine(self, action: str, **kwargs) -> RefinementResult:
+        prepare_scattering(self.structure, self.radiation, self.wavelength)
+        self.result = refine(
+            self.structure,
+            self.f_sq,
+            weighting=self.weighting,
+            wavelength=self.wavelength,
+            **kwargs,
+        )
+        self.structure = self.result.xray_structure.deep_copy_scatterers()
+        step = Step(action, self.result.r1, self.structure.scatterers().size())
+        self.history.append(step)
+        logger.info("%-40s R1 %.4f, %d atoms", step.action, step.r1, step.n_atoms)
+        return self.result
+
+    def density_per_electron(self) -> float:
+        """Typical peak density (e/A^3) of one electron of an atom of the model."""
+        fft_map = fourier_map(self.result.f_calc)
+        density = fft_map.real_map_unpadded()
+        ratios = [
+            density.eight_point_interpolation(s.site) / (s.occupancy * atomic_number(element_of(s)))
+            for s in self.structure.scatterers()
+            if s.occupancy > 0.1
+        ]
+        return float(np.median(ratios))
+
+
+def _build(crystal_symmetry, sites, elements, u_iso: float) -> xray.structure:
+    """Isotropic atoms on sites; those close to a special position lie on it."""
+    structure = xray.structure(crystal_symmetry=crystal_symmetry)
+    for i, (site, element) in enumerate(zip(sites, elements, strict=True)):
+        structure.add_scatterer(
+            xray.scatterer(f"{element}{i + 1}", site=site, u=u_iso, scattering_type=element)
+        )
+    return structure
+
+
+def _with_elements(structure: xray.structure, elements) -> xray.structure:
+    """Copy with other elements on the same sites, occupancies 1."""
+    result = xray.structure(special_position_settings=structure)
+    for i, (scatterer, element) in enumerate(zip(structure.scatterers(), elements, strict=True)):
+        result.add_scatterer(
+            scatterer.customized_copy(
+                label=f"{element}{i + 1}", scattering_type=element, occupancy=1.0
+            )
+        )
+    return result
+
+
+def _element_sites(structure: xray.structure, z, z_esd) -> list[Site]:
+    """What is known about the elements of a structure's atoms."""
+    near = contacts(structure, BOND_REACH)
+    order = structure.space_group().order_z()
+    return [
+        Site(
+            z=float(z[i]),
+            z_esd=float(z_esd[i]),
+            weight=scatterer.multiplicity() / order,
+            neighbours=tuple((n.index, n.distance) for n in near[i]),
+        )
+        for i, scatterer in enumerate(structure.scatterers())
+    ]
+
+
+def _drop(structure: xray.structure, unwanted) -> xray.structure:
+    """Copy without the scatterers listed by index."""
+    unwanted = set(unwanted)
+    keep = [i for i in range(structure.scatterers().size()) if i not in unwanted]
+    return structure.select(flex.size_t(keep))
+
+
+def scattering_powers(model: _Model, n_cycles: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    """Scattering power (electrons) of each atom and its error, from refined occupancies.
+
+    All occupancies are refined together with U, so that their common scale is free; it is
+    returned as it comes out. The model itself is not changed.
+    """
+    structure = model.structure
+    prepare_scattering(structure, model.radiation, model.wavelength)
+    result = refine(
+        structure,
+        model.f_sq,
+        weighting=model.weighting,
+        n_cycles=n_cycles,
+        occupancies=range(structure.scatterers().size()),
+        wavelength=model.wavelength,
+    )
+    scatterers = result.xray_structure.scatterers()
+    numbers = np.array([atomic_number(element_of(s)) for s in scatterers], dtype=float)
+    occupancies = np.array([s.occupancy for s in scatterers])
+    return numbers * occupancies, np.full(len(numbers), POWER_ERROR)
+
+
+def _first_model(model: _Model, trial) -> None:
+    """Elements of trial atoms by their heights; peaks far too low are left out."""
+    structure = _build(
+        model.f_sq.crystal_symmetry(), trial.peaks.sites, ["C"] * len(trial.peaks), U_START
+    )
+    n_expected = expected_atoms(model.f_sq, model.composition)
+    heights = trial.peaks.heights
+    z = heights * 6.5
+    keep = [i for i in range(len(heights)) if heights[i] > MIN_TRIAL_HEIGHT][
+        : int(1.2 * n_expected) + 2
+    ]
+    structure = structure.select(flex.size_t(keep))
+    z = z[keep]
+    elements = assign_elements(
+        _element_sites(structure, z, 0.1 * z),
+        model.composition,
+        model.order,
+        fit_scale=True,
+        relative_error=0.15,
+    )
+    model.structure = _with_elements(structure, elements)
+
+
+def _isotropic(model: _Model, n_rounds: int = 8) -> None:
+    """Least squares, pruning, elements and difference maps in turns until nothing changes."""
+    seen: set[tuple] = set()
+    previous = None
+    for round_number in range(1, n_rounds + 1):
+        model.refine(f"isotropic, round {round_number}", n_cycles=6)
+        dropped = _prune(model)
+        if dropped:
+            model.refine("without atoms of no density", n_cycles=4)
+        relabelled = _relabel(model) if model.result.r1 < R1_HOPELESS else 0
+        if relabelled:
+            model.refine("other elements", n_cycles=4)
+        added = _add_atoms(model)
+        if not (dropped or added or relabelled):
+            break
+        state = tuple(sorted(element_of(s) for s in model.structure.scatterers()))
+        if round_number > 3 and state in seen:
+            break
+        seen.add(state)
+        if (
+            previous is not None
+            and round_number > 2
+            and model.result.r1 > R1_HOPELESS
+            and model.result.r1 > previous - 0.01
+        ):
+            break
+        previous = model.result.r1
+    if model.history[-1].n_atoms != model.structure.scatterers().size():
+        model.refine("isotropic, last", n_cycles=6)
+
+
+def _prune(model: _Model) -> int:
+    """Remove atoms that have no density, by U and by closeness to others; their number."""
+    structure = model.structure
+    unit_cell = structure.unit_cell()
+    u_values = np.array([u_equivalent(s, unit_cell) for s in structure.scatterers()])
+    limit = max(U_PRUNE_FACTOR * np.median(u_values), U_PRUNE)
+    unwanted = {i for i in range(len(u_values)) if u_values[i] > limit}
+    for i, near in enumerate(contacts(structure, MIN_ATOM_DISTANCE)):
+        for n in near:
+            if n.index != i and n.index not in unwanted and i not in unwanted:
+                unwanted.add(i if u_values[i] > u_values[n.index] else n.index)
+    if unwanted and len(unwanted) < len(u_values):
+        model.structure = _drop(structure, unwanted)
+        return len(unwanted)
+    return 0
+
+
+def _relabel(model: _Model) -> int:
+    """Assign elements anew from refined scattering powers; the number of changes."""
+    z, z_esd = scattering_powers(model)
+    structure = model.structure
+    noise = [i for i in range(len(z)) if z[i] < MIN_POWER * np.median(z)]
+    if noise and len(noise) < len(z):
+        model.structure = structure = _drop(structure, noise)
+        keep = [i for i in range(len(z)) if i not in set(noise)]
+        z, z_esd = z[keep], z_esd[keep]
+    elements = assign_elements(
+        _element_sites(structure, z, z_esd), model.composition, model.order, fit_scale=True
+    )
+    changes = len(noise)
+    for scatterer, element in zip(structure.scatterers(), elements, strict=True):
+        changes += element_of(scatterer) != element
+    model.structure = _with_elements(structure, elements)
+    return changes
+
+
+def _add_atoms(model: _Model) -> int:
+    """Add carbon atoms on strong, sensibly placed peaks of the difference map; their number."""
+    coefficients = difference_coefficients(model.result, model.f_sq)
+    peaks = find_peaks(coefficients, 20)
+    threshold = max(MIN_NEW_DENSITY * 6 * model.density_per_electron(), 4 * peaks.sigma)
+    n_new = 0
+    for site, height in zip(peaks.sites, peaks.heights, strict=True):
+        if height < threshold:
+            break
+        trial = model.structure.deep_copy_scatterers()
+        trial.add_scatterer(
+            xray.scatterer(f"C{900 + n_new}", site=site, u=U_START, scattering_type="C")
+        )
+        last = trial.scatterers().size() - 1
+        near = contacts(trial, MIN_NEW_DISTANCE)[last]
+        if any(n.index != last for n in near) or any(n.distance < 1.0 for n in near):
+            continue
+        model.structure = trial
+        n_new += 1
+    return n_new
+
+
+def complete_structure(
+    f_sq: miller.array,
+    phasing_result,
+    composition: dict[str, float] | None = None,
+    radiation: str = "xray",
+    wavelength: float | None = None,
+    hydrogens: bool = True,
+    temperature: float = 20.0,
+) -> Solution:
+    """Complete and refine a structure from phases.
+
+    Parameters
+    ----------
+    f_sq : miller.array
+        Merged intensities with sigmas, all resolution.
+    phasing_result : PhasingResult
+        Phases of some or all of these reflections.
+    composition : dict, optional
+        Atoms per unit cell; a hint, not a law.
+    radiation : {"xray", "electron", "neutron"}
+    wavelength : float, optional
+        A.
+    hydrogens : bool
+        Place hydrogens.
+    temperature : float
+        Of the measurement, degrees Celsius.
+
+    Returns
+    -------
+    Solution
+        `solved` tells whether it is one.
+    """
+    f_sq = f_sq.map_to_asu()
+    model = _Model(f_sq, composition, radiation, wavelength)
+    f_obs = f_sq.customized_copy(
+        data=flex.sqrt(flex.double(np.maximum(np.array(f_sq.data()), 0))), sigmas=None
+    ).set_observation_type_xray_amplitude()
+    trial = recycle(
+        f_obs,
+        phasing_result.f_phased,
+        phasing_result.confidence,
+        expected_atoms(f_sq, composition),
+        both_signs=radiation == "neutron",
+    )
+    model.history.append(
+        Step(f"Fourier recycling, CC {trial.cc:.3f}", float("nan"), len(trial.peaks))
+    )
+    _first_model(model, trial)
+    _isotropic(model)
+    model.structure = rename(assemble(model.structure))
+    if model.result.r1 < R1_HOPELESS:
+        _anisotropic(model)
+    return _finish(model)
+
+
+def _anisotropic(model: _Model) -> None:
+    """Anisotropic displacements, elements once more."""
+    model.structure.convert_to_anisotropic()
+    model.refine("anisotropic", n_cycles=6)
+    if _relabel(model):
+        model.refine("anisotropic, other elements", n_cycles=6)
+    _update_weights(model)
+    model.structure = rename(assemble(model.structure))
+    model.refine("weights", n_cycles=6)
+
+
+def _update_weights(model: _Model) -> None:
+    """SHELXL weights from the last refinement."""
+    result = model.result
+    scale = result.scale_factor
+    model.weighting = optimise_weighting(
+        np.array(model.f_sq.data()) / scale,
+        np.array(model.f_sq.sigmas()) / scale,
+        np.array(result.fc_sq.data()),
+        result.n_parameters,
+    )
+
+
+def _finish(model: _Model) -> Solution:
+    """Last refinement with esds, and the verdict."""
+    model.structure = rename(assemble(model.structure))
+    result = model.refine("final", n_cycles=10, with_covariance=True)
+    fft_map = fourier_map(difference_coefficients(result, model.f_sq))
+    statistics = fft_map.statistics()
+    return Solution(
+        xray_structure=model.structure,
+        solved=result.r1 < R1_SOLVED,
+        r1=result.r1,
+        r1_all=result.r1_all,
+        wr2=result.wr2,
+        goof=result.goof,
+        weighting=(result.weighting.a, result.weighting.b),
+        n_reflections=result.n_reflections,
+        n_observed=result.n_observed,
+        n_parameters=result.n_parameters,
+        n_restraints=result.n_restraints,
+        difference_peak=statistics.max(),
+        difference_hole=statistics.min(),
+        difference_rms=statistics.sigma(),
+        max_shift_over_esd=result.max_shift_over_esd,
+        covariance=result.covariance,
+        scale_factor=result.scale_factor,
+        extinction=result.extinction,
+        extinction_esd=result.extinction_esd,
+        composition=cell_contents(model.structure),
+        history=tuple(model.history),
+        warnings=tuple(model.warnings),
+        refinement=result,
+    )
