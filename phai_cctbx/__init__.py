@@ -1,10 +1,11 @@
 """Phasing and structure solution at low resolution, as a module of cctbx.
 
 Boost.Python of cctbx must be loaded before torch and RDKit, or the process ends in a segmentation
-fault later: this module imports it first, refuses to go on where it would come too late, and then
-registers itself with libtbx. Where cctbx is not installed, the rooms ``network`` and ``training``
-work all the same. The public names below are imported when they are first used, so that
-``import phai_cctbx`` loads neither torch nor the rest of cctbx.
+fault later, and PySCF cannot share a process with it at all: this module imports Boost first,
+refuses to go on where it would come too late, and then registers itself with libtbx. Where cctbx is
+not installed, the rooms ``network`` and ``training`` work all the same. The public names below are
+imported when they are first used, so that ``import phai_cctbx`` loads neither torch nor the rest of
+cctbx.
 """
 
 import importlib
@@ -32,6 +33,7 @@ _PUBLIC_NAMES = {
 
 _BOOST_EXTENSION = "boost_python_meta_ext"
 _LOADED_AFTER_BOOST = ("torch", "rdkit")
+_NEVER_WITH_BOOST = "pyscf"
 
 
 def _has_cctbx():
@@ -39,26 +41,29 @@ def _has_cctbx():
 
 
 def _load_boost_first():
-    """Load Boost.Python of cctbx, unless torch or RDKit stand in the process before it.
+    """Load Boost.Python of cctbx, unless it would come too late.
 
     ``sys.modules`` keeps the order in which modules were loaded.
 
     Raises
     ------
     ImportError
-        If torch or RDKit were imported before Boost.Python of cctbx.
+        If torch or RDKit were imported before Boost.Python of cctbx, or PySCF at any time.
     """
-    before_boost = []
-    for name in sys.modules:
-        if name == _BOOST_EXTENSION:
-            break
-        if name in _LOADED_AFTER_BOOST:
-            before_boost.append(name)
-    if before_boost:
-        names = " and ".join(before_boost)
+    if _NEVER_WITH_BOOST in sys.modules:
         raise ImportError(
-            f"{names} was imported before cctbx, which ends in a segmentation fault: "
-            f"put 'import phai_cctbx' before 'import {before_boost[0]}'",
+            f"{_NEVER_WITH_BOOST} and cctbx in one process end in a segmentation fault: "
+            f"use {_NEVER_WITH_BOOST} in a process of its own",
+            name=__name__,
+        )
+    loaded = list(sys.modules)
+    if _BOOST_EXTENSION in loaded:
+        loaded = loaded[: loaded.index(_BOOST_EXTENSION)]
+    too_early = [name for name in _LOADED_AFTER_BOOST if name in loaded]
+    if too_early:
+        raise ImportError(
+            f"{' and '.join(too_early)} was imported before cctbx, which ends in a segmentation "
+            f"fault: put 'import phai_cctbx' before 'import {too_early[0]}'",
             name=__name__,
         )
     importlib.import_module("boost_adaptbx.boost.python")
