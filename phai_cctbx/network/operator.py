@@ -6,9 +6,9 @@ layer, with T the orthonormal basis of `fourier.py` and f, g, q small functions:
 
 .. math::
     r(x) &= \sum_h T_h(x) f(s_h) x_h / |x_h|           && \text{maps} \\
-    z_h &= \langle T_h, q(r) \rangle                   && \text{back, after the same MLP at every point} \\
+    z_h &= \langle T_h, q(r) \rangle                   && \text{back; q the same at every x} \\
     x_h &\leftarrow x_h + f'(s_h) z_h                  && \\
-    s_h &\leftarrow s_h + g(s_h, |x_h|, Re(u_h v_h^*)) && \text{invariants: u, v linear in x} \\
+    s_h &\leftarrow s_h + g(s_h, |x_h|, Re(u_h v_h^*)) && u, v \text{ linear in x} \\
     x_h &\leftarrow x_h + B(g'(s_h) A x_h)             && A, B \text{ linear and real}
 
 Every step commutes with the symmetry of the group, with its allowed origin

@@ -29,7 +29,8 @@ def recycle(
     return output
 
 
-def mean_confidence(output: Tensor, centric: Tensor, f_sq: Tensor) -> Tensor:
-    """F^2-weighted mean of the expected cosines, shape (b,): the network's own r."""
-    weight = f_sq / f_sq.sum(1, keepdim=True)
+def mean_confidence(output: Tensor, centric: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean of the expected cosines, shape (b,): with F^2 times multiplicity
+    as weights it is the r that the network expects of itself."""
+    weight = weight / weight.sum(1, keepdim=True)
     return (expected_cosine(modulus(output), centric) * weight).sum(1)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from phai_cctbx.network.alignment import map_correlation
 from phai_cctbx.network.recycling import mean_confidence, recycle
-from phai_cctbx.training.alignment import map_correlation
 from phai_cctbx.training.crystals import Crystal
-from phai_cctbx.training.diffraction import Experiment, collate, diffract, random_start
+from phai_cctbx.training.diffraction import Experiment, collate, diffract
 from phai_cctbx.training.pool import CrystalPool
 
 #: A structure counts as phased above this map correlation (Larsen et al., 2024).
@@ -86,14 +86,15 @@ def evaluate(
         batch = collate(chosen, experiment, grid_points_per_d_min, rng).to(device)
         diffraction = diffract(batch, experiment, generator)
         inputs = (diffraction.e_value, batch.d_star, batch.epsilon, batch.centric, batch.mask)
+        weight = diffraction.f_sq * batch.multiplicity
         scores, confidences = [], []
         for i in range(n_starts + 1):
-            start = diffraction.phase_factor if i == 0 else random_start(batch, generator)
+            start = diffraction.phase_factor if i == 0 else batch.random_start(generator)
             output = recycle(model, *inputs, start, diffraction.basis, batch.weights, n_passes)
             scores.append(
                 map_correlation(output, diffraction.phase_factor, diffraction.f_sq, batch)
             )
-            confidences.append(mean_confidence(output, batch.centric, diffraction.f_sq))
+            confidences.append(mean_confidence(output, batch.centric, weight))
         r, confidence = torch.stack(scores[1:]), torch.stack(confidences[1:])
         top, pick = confidence.max(0)
         columns.append(

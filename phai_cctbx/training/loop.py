@@ -23,7 +23,7 @@ from torch import Tensor
 from phai_cctbx.network.expectation import expected_phase_factor
 from phai_cctbx.network.operator import FourierOperator, OperatorConfig
 from phai_cctbx.network.recycling import recycle
-from phai_cctbx.training.diffraction import Diffraction, Experiment, collate, diffract, random_start
+from phai_cctbx.training.diffraction import Diffraction, Experiment, collate, diffract
 from phai_cctbx.training.loss import phase_loss
 from phai_cctbx.training.pool import CrystalPool
 
@@ -68,7 +68,7 @@ def disturbed_truth(diffraction: Diffraction, generator: torch.Generator) -> Ten
     shape = (len(truth), 1, 1)
     share = torch.rand(shape, generator=generator, device=device)
     wrong = torch.rand(batch.centric.shape, generator=generator, device=device)[:, None] < share
-    start = torch.where(wrong, random_start(batch, generator), truth)
+    start = torch.where(wrong, batch.random_start(generator), truth)
     return start * (0.3 + 0.7 * torch.rand(shape, generator=generator, device=device))
 
 
@@ -171,7 +171,7 @@ class Trainer:
         batch = diffraction.batch
         if self.rng.random() < 0.5:
             return disturbed_truth(diffraction, self.generator)
-        start = random_start(batch, self.generator)
+        start = batch.random_start(self.generator)
         n_passes = int(self.rng.integers(0, self.schedule.largest_passes + 1))
         if n_passes == 0:
             return start

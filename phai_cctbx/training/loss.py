@@ -2,15 +2,15 @@
 
 Minus the log likelihood of the true phases, on the origin and hand that fit
 best, under the von Mises (acentric) or two-valued (centric) distributions that
-the network gives; each reflection weighs as its amplitude.
+the network gives; each reflection weighs as its amplitude times the root of its multiplicity.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
+from phai_cctbx.network.alignment import align
 from phai_cctbx.network.expectation import log_normaliser, modulus
-from phai_cctbx.training.alignment import align
 from phai_cctbx.training.diffraction import Diffraction
 
 
@@ -24,7 +24,7 @@ def phase_loss(output: Tensor, diffraction: Diffraction) -> Tensor:
     diffraction : Diffraction
     """
     batch = diffraction.batch
-    weight = (diffraction.f_sq + 1e-12).sqrt() * batch.mask
+    weight = (diffraction.f_sq * batch.multiplicity + 1e-12).sqrt() * batch.mask
     weight = weight / weight.sum(1, keepdim=True)
     truth = align(output.float(), diffraction.phase_factor, weight, batch)
     kappa = modulus(output)

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from phai_cctbx.training.diffraction import Batch
+from phai_cctbx.network.frame import Frame
 
 #: Newton steps from the best grid point of a continuous origin.
 N_NEWTON_STEPS = 3
@@ -34,31 +34,31 @@ def shifted(phase_factor: Tensor, hkl: Tensor, shift: Tensor) -> Tensor:
     return torch.stack([re * cos - im * sin, re * sin + im * cos], 1)
 
 
-def other_hand(phase_factor: Tensor, batch: Batch) -> Tensor:
+def other_hand(phase_factor: Tensor, frame: Frame) -> Tensor:
     """Phase factors of the inverted structure in the same group's setting."""
     conjugate = phase_factor * phase_factor.new_tensor([1.0, -1.0])[None, :, None]
-    return shifted(conjugate, batch.hkl, batch.inversion_shift)
+    return shifted(conjugate, frame.hkl, frame.inversion_shift)
 
 
-def _best_shift(output: Tensor, truth: Tensor, weight: Tensor, batch: Batch):
+def _best_shift(output: Tensor, truth: Tensor, weight: Tensor, frame: Frame):
     """Shift that maximises sum w Re(output conj(shifted truth)), and that sum."""
     re = (output * truth).sum(1) * weight
     if output.shape[1] == 1:
         im = torch.zeros_like(re)
     else:
         im = (output[:, 1] * truth[:, 0] - output[:, 0] * truth[:, 1]) * weight
-    angle = (2.0 * math.pi) * torch.bmm(batch.origins, batch.hkl.transpose(1, 2))
+    angle = (2.0 * math.pi) * torch.bmm(frame.origins, frame.hkl.transpose(1, 2))
     score = torch.bmm(torch.cos(angle), re[..., None])[..., 0]
     score = score + torch.bmm(torch.sin(angle), im[..., None])[..., 0]
-    score = torch.where(batch.origin_mask > 0, score, torch.full_like(score, -math.inf))
+    score = torch.where(frame.origin_mask > 0, score, torch.full_like(score, -math.inf))
     best, index = score.max(1)
-    shift = torch.gather(batch.origins, 1, index[:, None, None].expand(-1, 1, 3))[:, 0]
-    if output.shape[1] == 1 or not bool((batch.polar.abs().sum() > 0).item()):
+    shift = torch.gather(frame.origins, 1, index[:, None, None].expand(-1, 1, 3))[:, 0]
+    if output.shape[1] == 1 or not bool((frame.polar.abs().sum() > 0).item()):
         return shift, best
-    along = (2.0 * math.pi) * torch.bmm(batch.hkl, batch.polar.transpose(1, 2))
-    free = (batch.polar.abs().sum(2) > 0).to(along.dtype)
+    along = (2.0 * math.pi) * torch.bmm(frame.hkl, frame.polar.transpose(1, 2))
+    free = (frame.polar.abs().sum(2) > 0).to(along.dtype)
     for _ in range(N_NEWTON_STEPS):
-        turn = (2.0 * math.pi) * torch.bmm(batch.hkl, shift[:, :, None])[..., 0]
+        turn = (2.0 * math.pi) * torch.bmm(frame.hkl, shift[:, :, None])[..., 0]
         value = re * torch.cos(turn) + im * torch.sin(turn)
         slope = im * torch.cos(turn) - re * torch.sin(turn)
         gradient = torch.einsum("bn,bnp->bp", slope, along)
@@ -67,14 +67,14 @@ def _best_shift(output: Tensor, truth: Tensor, weight: Tensor, batch: Batch):
             1.0 - free + 1e-3 * curvature.diagonal(dim1=1, dim2=2) + 1e-9
         )
         step = torch.linalg.solve(curvature, gradient)
-        shift = shift + torch.einsum("bp,bpi->bi", step * free, batch.polar)
-    turn = (2.0 * math.pi) * torch.bmm(batch.hkl, shift[:, :, None])[..., 0]
+        shift = shift + torch.einsum("bp,bpi->bi", step * free, frame.polar)
+    turn = (2.0 * math.pi) * torch.bmm(frame.hkl, shift[:, :, None])[..., 0]
     refined = (re * torch.cos(turn) + im * torch.sin(turn)).sum(1)
     return shift, torch.maximum(best, refined)
 
 
 @torch.no_grad()
-def align(output: Tensor, truth: Tensor, weight: Tensor, batch: Batch) -> Tensor:
+def align(output: Tensor, truth: Tensor, weight: Tensor, frame: Frame) -> Tensor:
     """The truth on the origin and hand that fit a prediction best.
 
     Parameters
@@ -84,26 +84,27 @@ def align(output: Tensor, truth: Tensor, weight: Tensor, batch: Batch) -> Tensor
     truth : Tensor, shape (b, k, n)
         True phase factors.
     weight : Tensor, shape (b, n)
-    batch : Batch
+    frame : Frame
 
     Returns
     -------
     Tensor, shape (b, k, n)
     """
-    shift, score = _best_shift(output, truth, weight, batch)
-    aligned = shifted(truth, batch.hkl, shift)
+    shift, score = _best_shift(output, truth, weight, frame)
+    aligned = shifted(truth, frame.hkl, shift)
     if output.shape[1] == 1:
         return aligned
-    mirror = other_hand(truth, batch)
-    mirror_shift, mirror_score = _best_shift(output, mirror, weight, batch)
-    take = ((mirror_score > score) & (batch.hand_free > 0))[:, None, None]
-    return torch.where(take, shifted(mirror, batch.hkl, mirror_shift), aligned)
+    mirror = other_hand(truth, frame)
+    mirror_shift, mirror_score = _best_shift(output, mirror, weight, frame)
+    take = ((mirror_score > score) & (frame.hand_free > 0))[:, None, None]
+    return torch.where(take, shifted(mirror, frame.hkl, mirror_shift), aligned)
 
 
 @torch.no_grad()
-def map_correlation(output: Tensor, truth: Tensor, f_sq: Tensor, batch: Batch) -> Tensor:
-    """r of each crystal, shape (b,): F^2-weighted mean cosine after alignment."""
+def map_correlation(output: Tensor, truth: Tensor, f_sq: Tensor, frame: Frame) -> Tensor:
+    """r of each crystal, shape (b,): mean cosine after alignment, by F^2 and multiplicity."""
     unit = output / torch.sqrt(output.square().sum(1, keepdim=True) + 1e-12)
-    weight = f_sq / f_sq.sum(1, keepdim=True)
-    aligned = align(unit, truth, weight, batch)
+    weight = f_sq * frame.multiplicity
+    weight = weight / weight.sum(1, keepdim=True)
+    aligned = align(unit, truth, weight, frame)
     return ((unit * aligned).sum(1) * weight).sum(1)

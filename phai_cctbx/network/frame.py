@@ -1,0 +1,187 @@
+"""A batch of crystals as the network sees them, all but the amplitudes.
+
+`describe` works out, for one crystal, reflections, their symmetry, grid points of
+the asymmetric unit and allowed origins; `stack` pads such descriptions to one
+batch of tensors, the `Frame`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from phai_cctbx.network.expectation import random_phase_factor
+from phai_cctbx.network.fourier import basis_norm, half_operations, symmetrised_waves
+from phai_cctbx.network.grid import asymmetric_unit_points, grid_size
+from phai_cctbx.network.reflections import d_star, direct_metric, reflection_symmetry
+from phai_cctbx.network.space_groups import SpaceGroup, space_group
+
+#: Polar origins are first sought on steps of d_min over this, then refined.
+POLAR_STEPS_PER_D_MIN = 3.0
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Crystals of one kind (all centrosymmetric, or none), padded to one size.
+
+    b crystals, k parts of a complex number (1 where centrosymmetric, else 2),
+    n reflections, g grid points, m operations, q origins, p polar directions.
+    """
+
+    hkl: Tensor  # (b, n, 3)
+    d_star: Tensor  # (b, n), A^-1
+    epsilon: Tensor  # (b, n); 0 pads
+    multiplicity: Tensor  # (b, n): equivalents in P1, Friedel mates included
+    centric: Tensor  # (b, n), bool
+    restricted_phase: Tensor  # (b, n), radians modulo pi
+    mask: Tensor  # (b, n); 0 pads
+    points: Tensor  # (b, g, 3), fractional
+    weights: Tensor  # (b, g); share of the cell; 0 pads
+    rotations: Tensor  # (b, m, 3, 3); of `half_operations` where centrosymmetric
+    translations: Tensor  # (b, m, 3)
+    n_operations: Tensor  # (b,), modulo centring
+    origins: Tensor  # (b, q, 3)
+    origin_mask: Tensor  # (b, q)
+    polar: Tensor  # (b, 3, 3); zero rows where there is no further direction
+    inversion_shift: Tensor  # (b, 3)
+    hand_free: Tensor  # (b,); 1 where the inverted structure is in the same group
+    volume: Tensor  # (b,), A^3
+    numbers: Tensor  # (b,), int64: space group
+
+    @property
+    def centrosymmetric(self) -> bool:
+        """Whether its crystals are (a batch holds one kind)."""
+        return space_group(int(self.numbers[0])).centrosymmetric
+
+    @property
+    def n_parts(self) -> int:
+        """k: 1 where centrosymmetric, else 2."""
+        return 1 if self.centrosymmetric else 2
+
+    def to(self, device: torch.device):
+        """The same on another device."""
+        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+    def repeat(self, n: int):
+        """The one crystal of this frame, n times (views, no copies)."""
+        return replace(
+            self,
+            **{
+                f.name: getattr(self, f.name).expand(n, *getattr(self, f.name).shape[1:])
+                for f in fields(self)
+            },
+        )
+
+    def basis(self) -> Tensor:
+        """Orthonormal symmetrised Fourier basis at the grid points, (b, k * n, g)."""
+        waves = symmetrised_waves(
+            self.hkl, self.points, self.rotations, self.translations, self.centrosymmetric
+        )
+        norm = basis_norm(self.epsilon * self.mask, self.centric, self.n_operations)
+        return (waves * norm[:, None, :, None]).flatten(1, 2)
+
+    def random_start(self, generator: torch.Generator) -> Tensor:
+        """Random phase factors that obey the group's restrictions, (b, k, n)."""
+        start = random_phase_factor(self.centric, self.restricted_phase, self.n_parts, generator)
+        return start * self.mask[:, None]
+
+
+#: Entries of a description that `stack` pads along their first axis.
+_PADDED = (
+    "hkl", "d_star", "epsilon", "multiplicity", "centric", "restricted_phase", "mask", "points",
+    "weights", "rotations", "translations", "origins", "origin_mask",
+)  # fmt: skip
+
+
+def origin_candidates(group: SpaceGroup, unit_cell: np.ndarray, d_min: float) -> np.ndarray:
+    """Allowed origin shifts; continuous directions in steps, shape (q, 3)."""
+    shifts = group.origin_shifts
+    metric = direct_metric(unit_cell)
+    for direction in group.polar_directions:
+        length = float(np.sqrt(direction @ metric @ direction))
+        n_steps = int(np.ceil(POLAR_STEPS_PER_D_MIN * length / d_min))
+        steps = np.arange(n_steps)[:, None] / n_steps * direction
+        shifts = (shifts[:, None] + steps[None]).reshape(-1, 3)
+    return shifts
+
+
+def describe(
+    number: int, unit_cell: np.ndarray, hkl: np.ndarray, d_min: float, grid_points_per_d_min: float
+) -> dict[str, np.ndarray]:
+    """What a `Frame` holds of one crystal.
+
+    Parameters
+    ----------
+    number : int
+        Space group; everything is in its reference setting.
+    unit_cell : ndarray, shape (6,)
+        A and degrees.
+    hkl : ndarray of int, shape (n, 3)
+        Unique reflections, no absences.
+    d_min : float
+        Resolution of the grid, A.
+    grid_points_per_d_min : float
+    """
+    group = space_group(number)
+    symmetry = reflection_symmetry(group, hkl)
+    size = grid_size(group, unit_cell, d_min / grid_points_per_d_min)
+    points, weights = asymmetric_unit_points(number, size)
+    rotations = torch.from_numpy(group.rotations.astype(np.float32))
+    used = half_operations(rotations).numpy() if group.centrosymmetric else slice(None)
+    origins = origin_candidates(group, unit_cell, d_min)
+    polar = np.zeros((3, 3))
+    polar[: len(group.polar_directions)] = group.polar_directions
+    n_operations = len(group.rotations)
+    friedel = np.where(symmetry.centric, 1.0, 2.0)
+    entries = {
+        "hkl": hkl,
+        "d_star": d_star(unit_cell, hkl),
+        "epsilon": symmetry.epsilon,
+        "multiplicity": friedel * n_operations / symmetry.epsilon,
+        "restricted_phase": symmetry.restricted_phase,
+        "mask": np.ones(len(hkl)),
+        "points": points,
+        "weights": weights,
+        "rotations": group.rotations[used],
+        "translations": group.translations[used],
+        "n_operations": n_operations,
+        "origins": origins,
+        "origin_mask": np.ones(len(origins)),
+        "polar": polar,
+        "inversion_shift": group.inversion_shift,
+        "hand_free": float(group.inversion_stays and not group.centrosymmetric),
+        "volume": np.sqrt(np.linalg.det(direct_metric(unit_cell))),
+    }
+    described = {name: np.asarray(value, dtype=np.float32) for name, value in entries.items()}
+    described["centric"] = symmetry.centric
+    described["numbers"] = np.asarray(number, dtype=np.int64)
+    return described
+
+
+def pad(arrays: list[np.ndarray]) -> np.ndarray:
+    """Arrays of different first length in one, zeros behind the shorter ones."""
+    padded = np.zeros((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), arrays[0].dtype)
+    for row, array in zip(padded, arrays, strict=True):
+        row[: len(array)] = array
+    return padded
+
+
+def stack(described: list[dict[str, np.ndarray]]) -> dict[str, Tensor]:
+    """Descriptions as padded tensors, the arguments of a `Frame`.
+
+    Raises
+    ------
+    ValueError
+        Where centrosymmetric and other crystals are mixed.
+    """
+    kinds = {space_group(int(d["numbers"])).centrosymmetric for d in described}
+    if len(kinds) != 1:
+        raise ValueError("centrosymmetric and non-centrosymmetric crystals in one batch")
+    tensors = {}
+    for name in described[0]:
+        arrays = [d[name] for d in described]
+        tensors[name] = torch.from_numpy(pad(arrays) if name in _PADDED else np.stack(arrays))
+    return tensors
