@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import fft, ndimage
 
 # cctbx
 from cctbx import miller
@@ -21,14 +20,10 @@ from phai_cctbx.phasing.origins import (
     hand_is_free,
     shift_origin,
 )
+from phai_cctbx.phasing.wave_sums import maximise
 
 #: A structure counts as phased above this (Larsen, Rekis & Madsen, 2024).
 R_SOLVED = 0.95
-
-#: Grid points per period of the finest wave in the search along polar directions.
-_OVERSAMPLING = 3.0
-#: Highest grid peaks that are refined along polar directions.
-_N_REFINED_PEAKS = 6
 
 
 @dataclass(frozen=True)
@@ -154,57 +149,7 @@ def _best_shift(indices, terms, freedom):
         if len(directions) == 0:
             value, position = float(rotated.real.sum()), np.zeros(0)
         else:
-            value, position = _best_position(frequencies, rotated)
+            value, position = maximise(frequencies, rotated)
         if value > best_value:
             best_value, best_shift = value, discrete + position @ directions
     return best_value, best_shift
-
-
-def _best_position(frequencies, terms):
-    """Maximise Re sum terms exp(2 pi i q.t) over t in the unit (hyper)cube."""
-    n_dimensions = frequencies.shape[1]
-    shape = tuple(
-        fft.next_fast_len(int(_OVERSAMPLING * (2 * limit + 1)))
-        for limit in np.abs(frequencies).max(axis=0)
-    )
-    grid = np.zeros(shape, dtype=complex)
-    np.add.at(grid, tuple((frequencies % shape).T), terms)
-    values = fft.ifftn(grid).real * grid.size
-    peaks = np.flatnonzero(values == ndimage.maximum_filter(values, size=3, mode="wrap"))
-    peaks = peaks[np.argsort(values.ravel()[peaks])[::-1][:_N_REFINED_PEAKS]]
-    best_value, best_position = -np.inf, np.zeros(n_dimensions)
-    for peak in peaks:
-        start = np.array(np.unravel_index(peak, shape)) / shape
-        value, position = _climb(frequencies, terms, start)
-        if value > best_value:
-            best_value, best_position = value, position
-    return best_value, best_position
-
-
-def _climb(frequencies, terms, position, max_steps=20, tolerance=1e-12):
-    """Newton's method with halved steps, up to the nearest maximum."""
-
-    def waves(t):
-        return terms * np.exp(2j * np.pi * (frequencies @ t))
-
-    wave = waves(position)
-    value = float(wave.real.sum())
-    for _ in range(max_steps):
-        gradient = -2 * np.pi * (wave.imag @ frequencies)
-        hessian = -4 * np.pi**2 * (frequencies.T * wave.real) @ frequencies
-        eigenvalues, axes = np.linalg.eigh(hessian)
-        # A direction without curvature (no reflection speaks about it) stays where it is.
-        curvature = np.where(np.abs(eigenvalues) > 1e-9, np.abs(eigenvalues), np.inf)
-        step = axes @ ((axes.T @ gradient) / curvature)
-        for scale in (1.0, 0.5, 0.25, 0.0625):
-            trial_wave = waves(position + scale * step)
-            trial_value = float(trial_wave.real.sum())
-            if trial_value > value:
-                break
-        else:
-            break
-        gained = trial_value - value
-        position, wave, value = position + scale * step, trial_wave, trial_value
-        if gained < tolerance:
-            break
-    return value, position
