@@ -76,10 +76,10 @@ def _with_usable_indices(reflections, crystal_symmetry, wavelength, radiation):
     reflections = reflections.select(
         np.any(reflections.indices != 0, axis=1), "indices 0 0 0"
     )
-    reciprocal_metric = np.array(crystal_symmetry.unit_cell().reciprocal().metrical_matrix())
-    a, b, c, ab, ac, bc = reciprocal_metric
-    h, k, l = reflections.indices.astype(float).T
-    d_star_sq = a * h * h + b * k * k + c * l * l + 2 * (ab * h * k + ac * h * l + bc * k * l)
+    g11, g22, g33, g12, g13, g23 = crystal_symmetry.unit_cell().reciprocal().metrical_matrix()
+    metric = np.array([[g11, g12, g13], [g12, g22, g23], [g13, g23, g33]])
+    indices = reflections.indices.astype(float)
+    d_star_sq = np.einsum("ni,ij,nj->n", indices, metric, indices)
     limit = MIN_D_SPACING
     if wavelength and radiation != "neutron":
         # Time-of-flight and Laue neutron data have no single wavelength.
@@ -134,7 +134,8 @@ def _check_absences(reflections, observations):
         raise Sorry(
             f"{reflections.place(i)}: systematically absent in"
             f" {observations.space_group_info()}, but {share:.0%} of {ratio.size()} such"
-            f" reflections exceed {ABSENT_SIGNIFICANT:g} sigma. Correct the space group or the cell."
+            f" reflections exceed {ABSENT_SIGNIFICANT:g} sigma."
+            " Correct the space group or the cell."
         )
 
 
@@ -150,7 +151,9 @@ def _check_equivalents(reflections, observations):
     strong = (merging.redundancies().data() > 1) & (merged.data() > STRONG * merged.sigmas())
     if strong.count(True) < MIN_STRONG_GROUPS:
         return
-    r_int = flex.mean_weighted(merging.r_linear().data().select(strong), merged.data().select(strong))
+    r_int = flex.mean_weighted(
+        merging.r_linear().data().select(strong), merged.data().select(strong)
+    )
     if r_int > MAX_STRONG_R_INT:
         raise Sorry(
             f"{reflections.source}: R_int = {r_int:.2f} of {strong.count(True)} strong reflections"

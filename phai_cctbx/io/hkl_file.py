@@ -128,7 +128,10 @@ def _data_lines(lines):
 
 
 def _records(body, source):
-    """Return (h, k, l, value, sigma or None, batch) of each line, and if they are in free format."""
+    """Return the records of the lines, and whether they are in free format.
+
+    A record is (h, k, l, value, sigma or None, batch).
+    """
     records = []
     for number, line in body:
         record = _fixed_record(line)
@@ -148,7 +151,7 @@ def _records(body, source):
 
 def _fixed_record(line):
     try:
-        h, k, l = (int(line[field]) for field in _INDEX_FIELDS)
+        indices = [int(line[field]) for field in _INDEX_FIELDS]
         value = _fortran_float(line[_VALUE_FIELD])
         sigma = line[_SIGMA_FIELD]
         sigma = _fortran_float(sigma) if sigma.strip() else None
@@ -158,13 +161,13 @@ def _fixed_record(line):
         batch = int(line[_BATCH_FIELD])
     except ValueError:
         batch = 0
-    return h, k, l, value, sigma, batch
+    return *indices, value, sigma, batch
 
 
 def _free_record(line):
     fields = line.replace(",", " ").split()
     try:
-        h, k, l = (int(field) for field in fields[:3])
+        indices = [int(field) for field in fields[:3]]
         value = _finite(fields[3])
         sigma = _finite(fields[4]) if len(fields) > 4 else None
     except (ValueError, IndexError):
@@ -173,7 +176,7 @@ def _free_record(line):
         batch = int(fields[5]) if len(fields) > 5 else 0
     except ValueError:
         batch = 0
-    return h, k, l, value, sigma, batch
+    return *indices, value, sigma, batch
 
 
 def _fortran_float(field: str) -> float:

@@ -43,9 +43,9 @@ class Reflections:
 
     def place(self, i: int) -> str:
         """Return where reflection `i` stands, for a message."""
-        h, k, l = self.indices[i]
+        indices = " ".join(str(index) for index in self.indices[i])
         line = "" if self.places is None else f", line {self.places[i]}"
-        return f"{self.source}{line}, reflection ({h} {k} {l})"
+        return f"{self.source}{line}, reflection ({indices})"
 
     def select(self, keep: np.ndarray, reason: str) -> Reflections:
         """Return the reflections where `keep` is true, and count the others under `reason`."""
