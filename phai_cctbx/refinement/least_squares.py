@@ -220,6 +220,7 @@ def refine(
     temperature: float = 20.0,
     with_covariance: bool = False,
     convergence: float = CONVERGED_SHIFT_OVER_ESD,
+    table_file_name: str | None = None,
 ) -> RefinementResult:
     """Refine a structure against intensities.
 
@@ -249,6 +250,8 @@ def refine(
         Build the undamped matrix at the end: esds, shift/esd.
     convergence : float
         Largest shift relative to its esd that ends the cycles.
+    table_file_name : str, optional
+        A validated form-factor table (.tsc) that replaces the spherical atoms.
 
     Returns
     -------
@@ -289,7 +292,9 @@ def refine(
         return least_squares.crystallographic_ls(
             observations,
             reparametrisation,
-            one_h_linearisation=direct.f_calc_modulus_squared(structure),
+            one_h_linearisation=direct.f_calc_modulus_squared(
+                structure, table_file_name=table_file_name
+            ),
             restraints_manager=restraints,
             weighting_scheme=weighting.scheme(),
             may_parallelise=False,
