@@ -3,14 +3,13 @@
 
 import sys
 
-from iotbx.cli_parser import run_program
-
+from phai_cctbx.programs.command import run_command
 from phai_cctbx.programs.solve import Program
 
 
 def run(args=None):
-    """Run the program on command-line arguments."""
-    run_program(program_class=Program, args=args)
+    """Run the program on command-line arguments and return the exit status."""
+    return run_command(Program, args)
 
 
 if __name__ == "__main__":

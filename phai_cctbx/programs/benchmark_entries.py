@@ -1,0 +1,156 @@
+"""The structures a benchmark runs on: measured data sets and published models.
+
+A data folder holds ``measured/<id>/`` with ``<id>.ins``, ``<id>.hkl`` and the reference model
+``<id>_ref.cif``, and ``structures/<id>.cif``; an ``index.tsv`` in either tells more of each.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+# cctbx
+import iotbx.cif
+from cctbx import xray
+from libtbx.utils import Sorry
+
+CALCULATED = "calculated"
+MEASURED = "measured"
+KINDS = (CALCULATED, MEASURED)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One structure of a benchmark.
+
+    Attributes
+    ----------
+    id : str
+    kind : str
+        ``"measured"``, or ``"calculated"`` where amplitudes come from the model.
+    model_path : pathlib.Path
+        CIF of the reference model, for scoring alone (and for calculated amplitudes).
+    data_path : pathlib.Path or None
+        SHELX .ins of a measured data set, the .hkl beside it.
+    space_group : str
+        From the index, empty where it says nothing.
+    r1_published : float or None
+    """
+
+    id: str
+    kind: str
+    model_path: Path
+    data_path: Path | None = None
+    space_group: str = ""
+    r1_published: float | None = None
+
+
+def list_entries(folder, kinds=KINDS, ids=(), n_max=None) -> list[Entry]:
+    """Entries of a data folder, calculated ones first, in the order of its indices.
+
+    Parameters
+    ----------
+    folder : path
+    kinds : iterable of str
+        ``"calculated"`` and ``"measured"``.
+    ids : iterable of str
+        Only these, where any is named.
+    n_max : int, optional
+        At most so many of each kind.
+
+    Raises
+    ------
+    libtbx.utils.Sorry
+        If the folder, an id or a file of an entry does not exist, or nothing is left.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise Sorry(f"data={folder}: no such folder. Give one with measured/ or structures/ in it.")
+    entries = []
+    if CALCULATED in kinds:
+        entries += _chosen(_calculated(folder / "structures"), ids, n_max)
+    if MEASURED in kinds:
+        entries += _chosen(_measured(folder / "measured"), ids, n_max)
+    unknown = set(ids) - {entry.id for entry in entries}
+    if unknown and n_max is None:
+        raise Sorry(f"data={folder}: no entry {', '.join(sorted(unknown))} of the kinds asked for.")
+    if not entries:
+        raise Sorry(
+            f"data={folder}: nothing to run. It needs structures/<id>.cif or measured/<id>/ with"
+            " <id>.ins, <id>.hkl and <id>_ref.cif."
+        )
+    return entries
+
+
+def reference_structure(path) -> xray.structure:
+    """The model in a CIF, in the setting of the file, hydrogens included.
+
+    Raises
+    ------
+    libtbx.utils.Sorry
+        If the CIF cannot be read or holds no atoms.
+    """
+    try:
+        structures = iotbx.cif.reader(file_path=str(path)).build_crystal_structures()
+    except Exception as error:  # any of many types, all of them the file's fault
+        raise Sorry(f"{path}: not a readable model CIF ({error}).") from error
+    for structure in structures.values():
+        if structure.scatterers().size():
+            return structure
+    raise Sorry(f"{path}: no atoms with coordinates in this CIF.")
+
+
+def _calculated(folder):
+    index = _index(folder)
+    names = list(index) or sorted(path.stem for path in folder.glob("*.cif"))
+    return [
+        Entry(
+            id=name,
+            kind=CALCULATED,
+            model_path=folder / f"{name}.cif",
+            space_group=index.get(name, {}).get("space_group", ""),
+        )
+        for name in names
+    ]
+
+
+def _measured(folder):
+    index = _index(folder)
+    names = list(index) or sorted(path.name for path in folder.glob("*") if path.is_dir())
+    return [
+        Entry(
+            id=name,
+            kind=MEASURED,
+            model_path=folder / name / f"{name}_ref.cif",
+            data_path=folder / name / f"{name}.ins",
+            space_group=index.get(name, {}).get("space_group", ""),
+            r1_published=_number(index.get(name, {}).get("R1_published")),
+        )
+        for name in names
+    ]
+
+
+def _index(folder):
+    """Rows of ``index.tsv`` by id, nothing where there is none."""
+    path = folder / "index.tsv"
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", newline="") as lines:
+        return {row["id"]: row for row in csv.DictReader(lines, delimiter="\t")}
+
+
+def _chosen(entries, ids, n_max):
+    wanted = [entry for entry in entries if not ids or entry.id in ids][:n_max]
+    for entry in wanted:
+        for path in (entry.model_path, entry.data_path):
+            if path is not None and not path.is_file():
+                raise Sorry(f"{path}: this file of entry {entry.id} does not exist.")
+    return wanted
+
+
+def _number(text):
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return None

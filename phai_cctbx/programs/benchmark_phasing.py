@@ -1,0 +1,112 @@
+"""Benchmark job=phasing: phases from amplitudes alone, scored by the correlation of the maps."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+# cctbx
+from cctbx import miller
+from libtbx.utils import Sorry
+
+from phai_cctbx.io.read import read
+from phai_cctbx.phasing.auto import make_phaser
+from phai_cctbx.phasing.normalisation import prepare
+from phai_cctbx.phasing.scoring import R_SOLVED, score_r
+from phai_cctbx.programs.benchmark_entries import KINDS, MEASURED, Entry, reference_structure
+from phai_cctbx.programs.benchmark_rows import Row
+from phai_cctbx.programs.benchmark_table import phasing_table as table
+
+#: Kinds of entries that the job runs on.
+JOB_KINDS = KINDS
+
+#: Resolution of calculated amplitudes where all data are asked for: what copper radiation
+#: reaches, and what the IUCr asks of a small-molecule data set.
+CALCULATED_D_MIN = 0.84
+
+
+@dataclass(frozen=True)
+class TrueData:
+    """Amplitudes to phase and the structure factors that they should lead to."""
+
+    f_obs: miller.array
+    f_calc: miller.array
+
+
+def run(entry: Entry, settings) -> Row:
+    """Phase one entry and score the result.
+
+    Parameters
+    ----------
+    entry : Entry
+    settings : phai_cctbx.programs.benchmark_settings.Settings
+    """
+    data = true_data(entry, settings.d_min)
+    row = {
+        "id": entry.id,
+        "job": "phasing",
+        "kind": entry.kind,
+        "space_group": str(data.f_obs.space_group_info()),
+        "volume": data.f_obs.unit_cell().volume(),
+        "d_min": data.f_obs.d_min(),
+        "r1_published": entry.r1_published,
+    }
+    started = time.perf_counter()
+    try:
+        result = make_phaser(
+            settings.strategy or "neural",
+            seed=settings.seed,
+            **settings.phaser_options(),
+        )(data.f_obs)
+    except Sorry as error:
+        return Row(**row, message=" ".join(str(error).split()))
+    r = score_r(result.f_phased, data.f_calc).r
+    return Row(
+        **row,
+        r=r,
+        confidence=result.expected_r,
+        solved=r > R_SOLVED,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def line(row: Row) -> str:
+    """One structure of the printed list."""
+    head = f"{row.kind:<10s} {row.id:<16s} {row.space_group or '':<14s}"
+    if row.r is None:
+        return f"{head} {row.message}"
+    return (
+        f"{head} V {row.volume:6.0f}  d_min {row.d_min:.2f}  r {row.r:6.3f}"
+        f"  confidence {row.confidence:.3f}  {row.seconds:6.1f} s"
+    )
+
+
+def true_data(entry: Entry, d_min: float | None) -> TrueData:
+    """What an entry gives to phase: measured amplitudes, or those of the model with hydrogens.
+
+    Parameters
+    ----------
+    entry : Entry
+    d_min : float or None
+        Resolution limit in A; None for all data (calculated amplitudes: 0.84 A).
+    """
+    model = reference_structure(entry.model_path)
+    if entry.kind == MEASURED:
+        data = read(entry.data_path)
+        prepared = prepare(
+            data.observations,
+            d_min=d_min,
+            composition=data.composition.unit_cell_contents,
+            radiation=data.radiation,
+        )
+        f_obs = prepared.f_obs
+        f_calc = f_obs.structure_factors_from_scatterers(model, algorithm="direct").f_calc()
+    else:
+        f_calc = model.structure_factors(
+            d_min=d_min or CALCULATED_D_MIN, anomalous_flag=False, algorithm="direct"
+        ).f_calc()
+        f_obs = f_calc.as_amplitude_array().set_observation_type_xray_amplitude()
+    return TrueData(f_obs=f_obs, f_calc=f_calc)
+
+
+__all__ = ["CALCULATED_D_MIN", "JOB_KINDS", "TrueData", "line", "run", "table", "true_data"]

@@ -1,0 +1,34 @@
+"""What a benchmark job is told, the same for every structure of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a benchmark job.
+
+    Attributes
+    ----------
+    d_min : float or None
+        Resolution limit in A, None for all data.
+    strategy : str or None
+        Phasing strategy, None for the job's own.
+    model : str or None
+        TorchScript file of the network, None for the bundled one.
+    n_starts : int or None
+        Random starts, None for the strategy's own number.
+    seed : int
+    """
+
+    d_min: float | None = None
+    strategy: str | None = None
+    model: str | None = None
+    n_starts: int | None = None
+    seed: int = 0
+
+    def phaser_options(self) -> dict:
+        """Options of the phaser that were given."""
+        options = {"model": self.model, "n_starts": self.n_starts}
+        return {name: value for name, value in options.items() if value is not None}

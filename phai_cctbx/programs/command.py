@@ -1,0 +1,130 @@
+"""Runs a `ProgramTemplate` of the project as a command: arguments, log and exit status.
+
+The command-line parser of cctbx gives every program the same options (``--help``,
+``--show-defaults``, ``--diff-params``, ``--json``, ``--quiet``...). Its `DataManager` knows no
+small-molecule files, so the parser here turns file arguments into parameters before it sees them.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+# cctbx
+from iotbx.cli_parser import CCTBXParser, run_program
+from libtbx.utils import Sorry, null_out
+
+#: Exit statuses of every command.
+EXIT_SOLVED = 0
+EXIT_BAD_INPUT = 1
+EXIT_BAD_USAGE = 2
+EXIT_NOT_SOLVED = 3
+
+#: Files with these endings hold parameters; every other file argument is data.
+PARAMETER_FILES = (".eff", ".phil", ".params", ".def")
+
+_PACKAGE_LOGGER = "phai_cctbx"
+
+
+class CommandParser(CCTBXParser):
+    """The parser of cctbx, for programs that read their files themselves.
+
+    The program class names in `file_parameters` a function from the list of file arguments to a
+    dict of parameter values. What is wrong with the arguments themselves ends in a usage message
+    and exit status 2.
+    """
+
+    def process_files(self, file_list, message="Processing files:"):
+        """Leave the parameter files to the parser and turn the others into parameters."""
+        is_parameters = [Path(name).suffix.lower() in PARAMETER_FILES for name in file_list]
+        self._data_arguments = [
+            name for name, is_phil in zip(file_list, is_parameters) if not is_phil
+        ]
+        with self._silent():
+            super().process_files(
+                [name for name, is_phil in zip(file_list, is_parameters) if is_phil]
+            )
+
+    def process_phil(self, phil_list):
+        """Read the parameters, those from the file arguments included."""
+        given = self._data_arguments + self.namespace.unknown
+        self.namespace.unknown = []
+        try:
+            from_files = self.program_class.file_parameters(given)
+            from_files = [f"{name}={_quoted(value)}" for name, value in from_files.items()]
+            with self._silent():
+                super().process_phil([*from_files, *phil_list])
+            self.working_phil.extract()
+        except (Sorry, RuntimeError, ValueError) as error:
+            self.error(str(error).strip())
+
+    def raise_Sorry_for_unused_phil(self):
+        """Parameters that the program does not have are wrong usage."""
+        if self.unused_phil:
+            names = ", ".join(str(phil) for phil in self.unused_phil)
+            self.error(
+                f"no such parameter: {names} (--show-defaults lists the parameters; in a file"
+                " they are written with their scope, such as output.overwrite)"
+            )
+
+    def error(self, message):
+        """Say what is wrong in one line and leave with exit status 2."""
+        self.exit(EXIT_BAD_USAGE, f"{self.prog}: {message}\nUsage: {self.prog} --help\n")
+
+    @contextmanager
+    def _silent(self):
+        """Keep the parser's own account of its work off the screen."""
+        logger, self.logger = self.logger, null_out()
+        try:
+            yield
+        finally:
+            self.logger = logger
+
+
+def run_command(program_class, args=None) -> int:
+    """Run a program with command-line arguments (`sys.argv` by default) and return its status.
+
+    Returns
+    -------
+    int
+        0 solved, or done; 1 the input cannot be used; 2 wrong usage; 3 not solved.
+    """
+    try:
+        result = run_program(program_class=program_class, parser_class=CommandParser, args=args)
+    except Sorry as error:
+        sys.stderr.write(f"\nSorry: {error}\n")
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        sys.stderr.write("\nStopped.\n")
+        return EXIT_BAD_INPUT
+    except SystemExit as leaving:
+        return leaving.code or 0
+    return getattr(result, "exit_status", EXIT_SOLVED)
+
+
+@contextmanager
+def log_to(*streams):
+    """Send what the package logs (INFO and above) to the streams, one plain line each."""
+    logger = logging.getLogger(_PACKAGE_LOGGER)
+    handlers = [logging.StreamHandler(stream) for stream in streams]
+    level, propagate = logger.level, logger.propagate
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+def _quoted(value):
+    """A parameter value as phil reads it back: quotes and backslashes escaped."""
+    escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
