@@ -21,6 +21,9 @@ BOND_TOLERANCE = 0.40
 BOND_TOLERANCE_HYDROGEN = 0.25
 """The same for bonds of hydrogen, which are stiff; hydrogen bonds stay out."""
 
+CLOSEST_BOND = 0.45
+"""No bond is shorter (A) than the sum of covalent radii by more than this."""
+
 NONMETALS = frozenset("H D He B C N O F Ne Si P S Cl Ar Ge As Se Br Kr Te I Xe At".split())
 
 HYDROGENS = frozenset(("H", "D"))
@@ -62,6 +65,11 @@ def bonded(element_1: str, element_2: str, distance: float) -> bool:
         return False
     tolerance = BOND_TOLERANCE_HYDROGEN if hydrogens else BOND_TOLERANCE
     return distance < covalent_radius(element_1) + covalent_radius(element_2) + tolerance
+
+
+def closest_approach(element_1: str, element_2: str) -> float:
+    """Distance (A) below which two atoms that are both there cannot be."""
+    return covalent_radius(element_1) + covalent_radius(element_2) - CLOSEST_BOND
 
 
 def contacts(structure: xray.structure, cutoff: float) -> list[list[Neighbour]]:

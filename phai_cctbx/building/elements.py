@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from phai_cctbx.building.connectivity import atomic_number, covalent_radius, is_metal
+from phai_cctbx.building.connectivity import atomic_number, bonded, closest_approach, is_metal
 
 COMMON_ELEMENTS = ("C", "N", "O", "F", "Si", "P", "S", "Cl", "Br", "I")
 """Allowed besides the composition, where the evidence asks for them."""
@@ -76,20 +76,25 @@ RANGE_SOFTNESS = 0.03
 
 def geometry_cost(element: str, neighbours, elements) -> float:
     """Cost (nats) of an element on a site, given the elements around it."""
-    near = [(elements[j], d) for j, d in neighbours if not is_metal(elements[j])]
+    cost = 0.0
+    for j, distance in neighbours:
+        short = closest_approach(element, elements[j]) + 0.1 - distance
+        if short > 0:
+            cost += min(0.5 * (short / RANGE_SOFTNESS) ** 2, EXCESS_NEIGHBOUR_COST)
     if is_metal(element):
-        return 0.0
-    cost = EXCESS_NEIGHBOUR_COST * max(0, len(near) - MAX_NEIGHBOURS.get(element, 6))
+        return cost
+    near = [
+        (elements[j], d)
+        for j, d in neighbours
+        if not is_metal(elements[j]) and bonded(element, elements[j], d)
+    ]
+    cost += EXCESS_NEIGHBOUR_COST * max(0, len(near) - MAX_NEIGHBOURS.get(element, 6))
     if len(near) == 1 and near[0][0] == "C" and element in _TERMINAL_TO_CARBON:
         distance = near[0][1]
         outside = min(
             max(low - distance, distance - high, 0.0) for low, high in _TERMINAL_TO_CARBON[element]
         )
-        cost += min(0.5 * (outside / RANGE_SOFTNESS) ** 2, 5.0)
-    for other, distance in near:
-        short = covalent_radius(element) + covalent_radius(other) - distance
-        if short > 0.35:
-            cost += min(0.5 * ((short - 0.35) / RANGE_SOFTNESS) ** 2, 5.0)
+        cost += min(0.5 * (outside / RANGE_SOFTNESS) ** 2, EXCESS_NEIGHBOUR_COST)
     return cost
 
 

@@ -8,30 +8,35 @@ weights and extinction. The result says itself whether it is a solution.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
 # cctbx
-from cctbx import maptbx, miller, xray
+from cctbx import miller, xray
 from cctbx.array_family import flex
-from libtbx.utils import Sorry
 
 from phai_cctbx.building.connectivity import (
     HYDROGENS,
     assemble,
     atomic_number,
-    bonds,
+    closest_approach,
     contacts,
     element_of,
     u_equivalent,
 )
 from phai_cctbx.building.elements import Site, assign_elements
+from phai_cctbx.building.hydrogens import HydrogenGroup, HydrogenPlacer, add_hydrogens
 from phai_cctbx.building.naming import rename
 from phai_cctbx.building.peaks import find_peaks, fourier_map
 from phai_cctbx.refinement.least_squares import RefinementResult, prepare_scattering, refine
 from phai_cctbx.refinement.maps import difference_coefficients
 from phai_cctbx.refinement.recycling import recycle
+from phai_cctbx.refinement.riding import (
+    covalent_connectivity,
+    hydrogen_restraints,
+    riding_constraints,
+)
 from phai_cctbx.refinement.weighting import Weighting, optimise_weighting
 
 logger = logging.getLogger(__name__)
@@ -64,8 +69,17 @@ MIN_POWER = 0.45
 U_PRUNE, U_PRUNE_FACTOR = 0.15, 3.0
 """An atom has no density when its U exceeds both this (A^2) and this many times the median."""
 
-MIN_ATOM_DISTANCE = 0.9
-"""Closest approach of two non-hydrogen atoms, A."""
+PRUNE_SHARE = 0.25
+"""Largest part of the model that is removed at a time."""
+
+HYDROGEN_REACH = 1.25
+"""Distance (A) from an atom within which a difference peak may be its hydrogen."""
+
+RIPPLE_DISTANCE, RIPPLE_RATIO = 1.35, 3.0
+"""A peak this close (A) to one so many times higher is a ripple of the series."""
+
+MEAN_ATOMIC_NUMBER = 6.5
+"""Of the non-hydrogen atoms of most molecular crystals."""
 
 MIN_NEW_DISTANCE = 1.1
 """Closest approach of a new atom to one of the model, A."""
@@ -136,7 +150,7 @@ def cell_contents(structure: xray.structure) -> dict[str, float]:
 class _Model:
     """The structure in the making, with the one way to refine it and the record of steps."""
 
-    def __init__(self, f_sq, composition, radiation, wavelength):
+    def __init__(self, f_sq, composition, radiation, wavelength, temperature=20.0):
         self.f_sq = f_sq
         self.composition = composition
         self.radiation = radiation
@@ -147,6 +161,9 @@ class _Model:
         self.warnings: list[str] = []
         self.structure: xray.structure | None = None
         self.result: RefinementResult | None = None
+        self.riding: list[HydrogenGroup] = []
+        self.temperature = temperature
+        self.extinction: float | None = None
 
     def refine(self, action: str, **kwargs) -> RefinementResult:
         prepare_scattering(self.structure, self.radiation, self.wavelength)
@@ -155,13 +172,28 @@ class _Model:
             self.f_sq,
             weighting=self.weighting,
             wavelength=self.wavelength,
+            extinction=self.extinction,
+            temperature=self.temperature,
+            **self.riding_arguments(),
             **kwargs,
         )
+        self.extinction = self.result.extinction
         self.structure = self.result.xray_structure.deep_copy_scatterers()
         step = Step(action, self.result.r1, self.structure.scatterers().size())
         self.history.append(step)
         logger.info("%-40s R1 %.4f, %d atoms", step.action, step.r1, step.n_atoms)
         return self.result
+
+    def riding_arguments(self) -> dict:
+        """What `refine` needs to know about the hydrogens."""
+        if not self.riding:
+            return {}
+        internuclear = self.radiation != "xray"
+        return {
+            "constraints": riding_constraints(self.structure, self.riding, internuclear),
+            "restraints": hydrogen_restraints(self.structure, self.riding, internuclear),
+            "connectivity": covalent_connectivity,
+        }
 
     def density_per_electron(self) -> float:
         """Typical peak density (e/A^3) of one electron of an atom of the model."""
@@ -242,18 +274,20 @@ def scattering_powers(model: _Model, n_cycles: int = 4) -> tuple[np.ndarray, np.
 
 
 def _first_model(model: _Model, trial) -> None:
-    """Elements of trial atoms by their heights; peaks far too low are left out."""
-    structure = _build(
-        model.f_sq.crystal_symmetry(), trial.peaks.sites, ["C"] * len(trial.peaks), U_START
-    )
-    n_expected = expected_atoms(model.f_sq, model.composition)
-    heights = trial.peaks.heights
-    z = heights * 6.5
-    keep = [i for i in range(len(heights)) if heights[i] > MIN_TRIAL_HEIGHT][
-        : int(1.2 * n_expected) + 2
-    ]
+    """Elements of trial atoms by their heights; low peaks and ripples are left out."""
+    sites, heights = trial.peaks.sites, trial.peaks.heights
+    structure = _build(model.f_sq.crystal_symmetry(), sites, ["C"] * len(heights), U_START)
+    n_most = int(1.2 * expected_atoms(model.f_sq, model.composition)) + 2
+    ripples = {
+        i
+        for i, near in enumerate(contacts(structure, RIPPLE_DISTANCE))
+        for n in near
+        if heights[n.index] > RIPPLE_RATIO * heights[i]
+    }
+    keep = [i for i in range(len(heights)) if heights[i] > MIN_TRIAL_HEIGHT and i not in ripples]
+    keep = keep[:n_most]
     structure = structure.select(flex.size_t(keep))
-    z = z[keep]
+    z = MEAN_ATOMIC_NUMBER * heights[keep]
     elements = assign_elements(
         _element_sites(structure, z, 0.1 * z),
         model.composition,
@@ -296,16 +330,27 @@ def _isotropic(model: _Model, n_rounds: int = 8) -> None:
 
 
 def _prune(model: _Model) -> int:
-    """Remove atoms that have no density, by U and by closeness to others; their number."""
+    """Remove atoms that have no density, by U and by closeness to others; their number.
+
+    The worst first, and no more than a part of the model at a time: a false atom raises
+    the U of the others.
+    """
     structure = model.structure
     unit_cell = structure.unit_cell()
     u_values = np.array([u_equivalent(s, unit_cell) for s in structure.scatterers()])
     limit = max(U_PRUNE_FACTOR * np.median(u_values), U_PRUNE)
     unwanted = {i for i in range(len(u_values)) if u_values[i] > limit}
-    for i, near in enumerate(contacts(structure, MIN_ATOM_DISTANCE)):
+    elements = [element_of(s) for s in structure.scatterers()]
+    for i, near in enumerate(contacts(structure, BOND_REACH)):
         for n in near:
-            if n.index != i and n.index not in unwanted and i not in unwanted:
-                unwanted.add(i if u_values[i] > u_values[n.index] else n.index)
+            if n.index == i or n.distance > closest_approach(elements[i], elements[n.index]):
+                continue
+            if i in unwanted or n.index in unwanted:
+                continue
+            power = [atomic_number(elements[k]) / (u_values[k] + U_START) for k in (i, n.index)]
+            unwanted.add(i if power[0] < power[1] else n.index)
+    n_most = max(1, int(PRUNE_SHARE * len(u_values)))
+    unwanted = sorted(unwanted, key=lambda i: -u_values[i])[:n_most]
     if unwanted and len(unwanted) < len(u_values):
         model.structure = _drop(structure, unwanted)
         return len(unwanted)
@@ -386,7 +431,7 @@ def complete_structure(
         `solved` tells whether it is one.
     """
     f_sq = f_sq.map_to_asu()
-    model = _Model(f_sq, composition, radiation, wavelength)
+    model = _Model(f_sq, composition, radiation, wavelength, temperature)
     f_obs = f_sq.customized_copy(
         data=flex.sqrt(flex.double(np.maximum(np.array(f_sq.data()), 0))), sigmas=None
     ).set_observation_type_xray_amplitude()
@@ -404,11 +449,11 @@ def complete_structure(
     _isotropic(model)
     model.structure = rename(assemble(model.structure))
     if model.result.r1 < R1_HOPELESS:
-        _anisotropic(model)
+        _anisotropic(model, hydrogens)
     return _finish(model)
 
 
-def _anisotropic(model: _Model) -> None:
+def _anisotropic(model: _Model, hydrogens: bool) -> None:
     """Anisotropic displacements, elements once more."""
     model.structure.convert_to_anisotropic()
     model.refine("anisotropic", n_cycles=6)
@@ -417,6 +462,42 @@ def _anisotropic(model: _Model) -> None:
     _update_weights(model)
     model.structure = rename(assemble(model.structure))
     model.refine("weights", n_cycles=6)
+    if hydrogens:
+        _place_hydrogens(model)
+        model.refine("hydrogens", n_cycles=6)
+        _update_weights(model)
+        model.refine("hydrogens, weights", n_cycles=6)
+
+
+def _place_hydrogens(model: _Model) -> None:
+    """Hydrogens by geometry and difference density, refined with the rest."""
+    fft_map = fourier_map(difference_coefficients(model.result, model.f_sq))
+    density = fft_map.real_map_unpadded()
+    fractionalize = model.f_sq.unit_cell().fractionalize
+
+    def density_at(site):
+        return density.eight_point_interpolation(fractionalize(tuple(site)))
+
+    placer = HydrogenPlacer(model.structure, density_at, _peaks_around(model))
+    groups = placer.groups()
+    model.structure, model.riding = add_hydrogens(model.structure, groups)
+
+
+def _peaks_around(model: _Model) -> dict[int, list[np.ndarray]]:
+    """Difference peaks within bonding distance of each atom, as Cartesian sites."""
+    n_atoms = model.structure.scatterers().size()
+    coefficients = difference_coefficients(model.result, model.f_sq)
+    peaks = find_peaks(coefficients, 2 * n_atoms + 20)
+    trial = model.structure.deep_copy_scatterers()
+    for k, site in enumerate(peaks.sites):
+        trial.add_scatterer(xray.scatterer(f"Q{k}", site=site, u=U_START, scattering_type="H"))
+    sites = trial.sites_frac()
+    orthogonalize = trial.unit_cell().orthogonalize
+    around: dict[int, list[np.ndarray]] = {}
+    for i, near in enumerate(contacts(trial, HYDROGEN_REACH)[:n_atoms]):
+        found = sorted((n for n in near if n.index >= n_atoms), key=lambda n: n.index)
+        around[i] = [np.array(orthogonalize(n.operator * sites[n.index])) for n in found]
+    return around
 
 
 def _update_weights(model: _Model) -> None:
@@ -433,7 +514,6 @@ def _update_weights(model: _Model) -> None:
 
 def _finish(model: _Model) -> Solution:
     """Last refinement with esds, and the verdict."""
-    model.structure = rename(assemble(model.structure))
     result = model.refine("final", n_cycles=10, with_covariance=True)
     fft_map = fourier_map(difference_coefficients(result, model.f_sq))
     statistics = fft_map.statistics()
@@ -461,4 +541,5 @@ def _finish(model: _Model) -> Solution:
         history=tuple(model.history),
         warnings=tuple(model.warnings),
         refinement=result,
+        riding=tuple(model.riding),
     )

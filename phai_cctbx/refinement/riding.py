@@ -1,0 +1,129 @@
+"""Hydrogen groups as smtbx constraints and restraints.
+
+Sites ride on their parents, torsion angles of methyl and hydroxyl groups are refined, U_iso is
+1.2 or 1.5 times that of the parent. Hydrogens without a geometry of their own are refined
+with restrained distances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+# cctbx
+import smtbx.utils
+from cctbx import crystal, geometry_restraints, xray
+from smtbx.refinement import restraints
+from smtbx.refinement.constraints import adp
+from smtbx.refinement.constraints.geometrical import hydrogens as geometrical
+
+from phai_cctbx.building.connectivity import HYDROGENS, bonds, element_of, is_metal
+from phai_cctbx.building.hydrogens import HydrogenGroup
+
+_CLASSES = {
+    "tertiary": (geometrical.tertiary_xh_site, False),
+    "secondary": (geometrical.secondary_xh2_sites, False),
+    "planar": (geometrical.secondary_planar_xh_site, False),
+    "terminal_planar": (geometrical.terminal_planar_xh2_sites, False),
+    "linear": (geometrical.terminal_linear_ch_site, False),
+    "methyl": (geometrical.terminal_tetrahedral_xh3_sites, True),
+    "ammonium": (geometrical.terminal_tetrahedral_xh3_sites, True),
+    "hydroxyl": (geometrical.terminal_tetrahedral_xh_site, True),
+}
+
+NEUTRON_BOND_LENGTHS = {"C": 1.083, "N": 1.015, "O": 0.983}
+"""Internuclear X-H distances, A (Allen & Bruno, Acta Cryst. B66, 380, 2010)."""
+
+FREE_BOND_LENGTHS = {"C": 0.96, "N": 0.88, "O": 0.84, "B": 1.10}
+"""Targets (A) for X-rays of hydrogens that are refined freely."""
+
+BOND_SIGMA = 0.02
+"""Standard deviation of restrained X-H distances, A."""
+
+WATER_H_H, WATER_SIGMA = 1.36, 0.04
+"""H...H distance of water and its standard deviation, A."""
+
+
+def riding_constraints(
+    structure: xray.structure, groups: Sequence[HydrogenGroup], internuclear: bool = False
+) -> list:
+    """Constraints on sites and U of the hydrogens of a structure.
+
+    Parameters
+    ----------
+    structure : xray.structure
+    groups : sequence of HydrogenGroup
+        With scatterer numbers of that structure.
+    internuclear : bool
+        Internuclear distances (neutrons, electrons) instead of those X-rays see.
+
+    Returns
+    -------
+    list of smtbx constraints
+    """
+    result = []
+    for group in groups:
+        if group.kind in _CLASSES:
+            kind, rotating = _CLASSES[group.kind]
+            length = None
+            if internuclear:
+                element = element_of(structure.scatterers()[group.pivot])
+                length = NEUTRON_BOND_LENGTHS.get(element)
+            result.append(
+                kind(
+                    pivot=group.pivot,
+                    constrained_site_indices=group.hydrogens,
+                    rotating=rotating,
+                    bond_length=length,
+                )
+            )
+        result += [
+            adp.u_iso_proportional_to_pivot_u_eq(i, group.pivot, group.u_factor)
+            for i in group.hydrogens
+        ]
+    return result
+
+
+def hydrogen_restraints(
+    structure: xray.structure, groups: Sequence[HydrogenGroup], internuclear: bool = False
+):
+    """Distance restraints of freely refined hydrogens; None where there are none."""
+    proxies = geometry_restraints.shared_bond_simple_proxy()
+    lengths = NEUTRON_BOND_LENGTHS if internuclear else FREE_BOND_LENGTHS
+    for group in groups:
+        if group.kind != "free":
+            continue
+        element = element_of(structure.scatterers()[group.pivot])
+        for i in group.hydrogens:
+            proxies.append(
+                geometry_restraints.bond_simple_proxy(
+                    i_seqs=(group.pivot, i),
+                    distance_ideal=lengths.get(element, 0.95),
+                    weight=1 / BOND_SIGMA**2,
+                )
+            )
+        if element == "O" and len(group.hydrogens) == 2:
+            proxies.append(
+                geometry_restraints.bond_simple_proxy(
+                    i_seqs=group.hydrogens,
+                    distance_ideal=WATER_H_H,
+                    weight=1 / WATER_SIGMA**2,
+                )
+            )
+    return restraints.manager(bond_proxies=proxies) if proxies.size() else None
+
+
+def covalent_connectivity(structure: xray.structure):
+    """The bonds that riding hydrogens take their geometry from: neither metals nor hydrogens."""
+    elements = [element_of(scatterer) for scatterer in structure.scatterers()]
+    table = smtbx.utils.connectivity_table(structure)
+    pairs = crystal.pair_asu_table(table.pair_asu_table.asu_mappings())
+    for i, neighbours in enumerate(bonds(structure)):
+        if elements[i] in HYDROGENS or is_metal(elements[i]):
+            continue
+        for n in neighbours:
+            if elements[n.index] in HYDROGENS or is_metal(elements[n.index]):
+                continue
+            pairs.add_pair(i, n.index, n.operator)
+    table._pair_asu_table = pairs
+    table.pair_sym_table = pairs.extract_pair_sym_table()
+    return table
