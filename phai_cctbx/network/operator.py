@@ -123,6 +123,7 @@ class FourierOperator(nn.Module):
     def __init__(self, config: OperatorConfig):
         super().__init__()
         self.grid_points_per_d_min = config.grid_points_per_d_min
+        self.radial_width = 1.5 * D_STAR_MAX / N_RADIAL
         self.register_buffer("centres", torch.linspace(0.0, D_STAR_MAX, N_RADIAL))
         self.embedding = nn.Sequential(
             nn.Linear(N_SCALAR_FEATURES, 2 * config.scalars),
@@ -138,8 +139,7 @@ class FourierOperator(nn.Module):
         self, e_value: Tensor, d_star: Tensor, epsilon: Tensor, centric: Tensor, mask: Tensor
     ) -> Tensor:
         """Scalars of each token that no shift of origin changes, shape (b, n, features)."""
-        width = (D_STAR_MAX / N_RADIAL) * 1.5
-        radial = torch.exp(-((d_star[..., None] - self.centres) / width).square())
+        radial = torch.exp(-((d_star[..., None] - self.centres) / self.radial_width).square())
         d_star_max = (d_star * mask).amax(1, keepdim=True)
         n_present = mask.sum(1, keepdim=True)
         return torch.cat(

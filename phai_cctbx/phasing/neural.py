@@ -1,0 +1,336 @@
+"""Phases from a neural network: many random starts, a few passes each, the best by confidence.
+
+The network is a symmetry-exact Fourier operator (`phai_cctbx.network.operator`); it began from
+PhAI (Larsen, Rekis & Madsen, Science 385, 522, 2024). Any setting is taken to the reference
+setting of its group, on a reduced cell, and the answer is taken back, so that the description of
+the crystal does not matter.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+# cctbx
+from cctbx import miller
+from cctbx.array_family import flex
+from libtbx.utils import Sorry
+
+from phai_cctbx.network.alignment import map_correlation
+from phai_cctbx.network.expectation import expected_cosine, modulus
+from phai_cctbx.network.frame import Frame, describe, stack
+from phai_cctbx.network.model_file import ModelFileError, ModelMetadata, load_model
+from phai_cctbx.network.normalisation import normalised_amplitudes
+from phai_cctbx.network.recycling import mean_confidence, recycle
+from phai_cctbx.phasing.result import PhasingResult
+
+logger = logging.getLogger(__name__)
+
+#: The model that comes with the package.
+BUNDLED_MODEL = Path(__file__).parents[1] / "models" / "default.pt"
+#: Solutions whose maps correlate better than this are one solution.
+SAME_SOLUTION = 0.95
+#: No more starts once this many of the most confident agree ...
+ENOUGH_AGREE = 3
+#: ... and their confidence is at least this.
+CONFIDENT = 0.9
+#: Starts that are computed together.
+STARTS_AT_ONCE = 8
+#: Solutions kept beside the best one.
+N_ALTERNATIVES = 4
+#: Memory for maps of the starts computed together, bytes.
+MAP_MEMORY = 5e8
+
+
+@lru_cache(maxsize=4)
+def cached_model(path: str) -> tuple[torch.jit.ScriptModule, ModelMetadata]:
+    """A model file, read once.
+
+    Raises
+    ------
+    libtbx.utils.Sorry
+        Where the file cannot be used.
+    """
+    try:
+        return load_model(path)
+    except ModelFileError as error:
+        raise Sorry(f"Model {error}. Give another file by model=FILE.") from error
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """One crystal in the reference setting, ready for the network."""
+
+    f_obs: miller.array
+    frame: Frame
+    e_value: torch.Tensor
+    f_sq: torch.Tensor
+
+
+class NeuralPhaser:
+    """Phases by the network.
+
+    Parameters
+    ----------
+    model : str or Path, optional
+        A TorchScript model file; the bundled one by default.
+    n_starts : int
+        Largest number of random starts. Fewer are made when several agree.
+    n_passes : int
+        Passes of the network from each start.
+    d_min : float, optional
+        Resolution used, A; by default 2.0 A, or where data or model end.
+    seed : int
+    threads : int, optional
+        Threads of torch (cctbx leaves it at one); unchanged by default.
+    progress : callable, optional
+        Called with (starts done, starts at most).
+    """
+
+    name = "neural"
+    phil_str = """
+    model = None
+      .type = path
+      .help = TorchScript model file, the bundled one by default
+    n_starts = 32
+      .type = int(value_min=1)
+      .help = largest number of random starts, fewer are made when several agree
+    n_passes = 8
+      .type = int(value_min=1)
+      .help = passes of the network from each start
+    d_min = None
+      .type = float(value_min=0.1)
+      .help = resolution used by the network in A, 2.0 or where data or model end by default
+    """
+    #: Resolution used where the data reach further, A.
+    preferred_d_min = 2.0
+
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        n_starts: int = 32,
+        n_passes: int = 8,
+        d_min: float | None = None,
+        seed: int = 0,
+        threads: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ):
+        if n_starts < 1 or n_passes < 1:
+            raise Sorry(f"n_starts={n_starts}, n_passes={n_passes}: both must be at least 1.")
+        self.model, self.metadata = cached_model(str(model or BUNDLED_MODEL))
+        self.n_starts, self.n_passes = n_starts, n_passes
+        self.d_min, self.seed, self.threads = d_min, seed, threads
+        self.progress = progress or (lambda done, total: None)
+
+    def __call__(self, f_obs: miller.array) -> PhasingResult:
+        """Phase amplitudes.
+
+        Parameters
+        ----------
+        f_obs : cctbx.miller.array
+            Amplitudes or intensities, any setting.
+
+        Returns
+        -------
+        PhasingResult
+            Of the reflections in the network's resolution range.
+
+        Raises
+        ------
+        libtbx.utils.Sorry
+            Where no reflections are left in the resolution range.
+        """
+        began = time.monotonic()
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        amplitudes = unique_amplitudes(f_obs)
+        amplitudes = amplitudes.select(amplitudes.d_spacings().data() >= self._cut(amplitudes))
+        if amplitudes.size() < 3:
+            raise Sorry(
+                f"Only {amplitudes.size()} unique reflections within the network's resolution of"
+                f" {self._cut(f_obs):.2f} A: nothing to phase."
+            )
+        to_reference = reference_operator(amplitudes)
+        problem = self._problem(amplitudes.change_basis(to_reference))
+        outputs, confidence = self._search(problem)
+        solutions = self._distinct(problem, outputs, confidence)
+        seconds = time.monotonic() - began
+        results = [
+            self._result(problem, outputs[i], to_reference, amplitudes, n_agreeing, len(outputs))
+            for i, n_agreeing in solutions
+        ]
+        for rank, result in enumerate(results):
+            logger.info(
+                "neural solution %d: expected r %.3f, %d of %d starts agree",
+                rank + 1,
+                result.figures_of_merit["expected_r"],
+                result.figures_of_merit["n_agreeing"],
+                len(outputs),
+            )
+        return replace(results[0], alternatives=tuple(results[1:]), seconds=seconds)
+
+    def _cut(self, f_obs: miller.array) -> float:
+        """Resolution that the network is shown, A."""
+        finest, coarsest = self.metadata.d_min_range
+        wanted = self.d_min if self.d_min is not None else self.preferred_d_min
+        if wanted < finest:
+            logger.warning(
+                "d_min=%.2f is beyond the %.2f A that the model was trained for", wanted, finest
+            )
+        data_end = f_obs.d_min()
+        if data_end > coarsest + 0.05:
+            logger.warning(
+                "the data end at %.2f A; the model was trained for %.2f to %.2f A",
+                data_end, finest, coarsest,
+            )  # fmt: skip
+        return max(wanted, finest if self.d_min is None else wanted) - 1e-6
+
+    def _problem(self, f_obs: miller.array) -> _Problem:
+        number = f_obs.space_group_info().type().number()
+        if number not in self.metadata.groups:
+            logger.warning(
+                "the model was not trained on %s: its confidence is not calibrated there",
+                f_obs.space_group_info(),
+            )
+        hkl = f_obs.indices().as_vec3_double().as_numpy_array().round().astype(int)
+        unit_cell = np.array(f_obs.unit_cell().parameters())
+        described = describe(
+            number, unit_cell, hkl, f_obs.d_min(), self.metadata.grid_points_per_d_min
+        )
+        frame = Frame(**stack([described]))
+        amplitude = torch.tensor(f_obs.data().as_numpy_array(), dtype=torch.float32)[None]
+        e_value = normalised_amplitudes(amplitude, frame.d_star, frame.epsilon, frame.mask)
+        return _Problem(f_obs, frame, e_value, amplitude.square())
+
+    @torch.inference_mode()
+    def _search(self, problem: _Problem) -> tuple[torch.Tensor, torch.Tensor]:
+        """Outputs (s, k, n) of all starts made, and their mean confidences (s,)."""
+        generator = torch.Generator().manual_seed(self.seed)
+        basis = problem.frame.basis()
+        n_points = problem.frame.points.shape[1]
+        at_once = int(np.clip(MAP_MEMORY / (n_points * 1500.0), 1, STARTS_AT_ONCE))
+        outputs, confidences = [], []
+        done = 0
+        while done < self.n_starts:
+            n = min(at_once, self.n_starts - done)
+            frame = problem.frame.repeat(n)
+            output = recycle(
+                self.model,
+                problem.e_value.expand(n, -1), frame.d_star, frame.epsilon, frame.centric,
+                frame.mask, frame.random_start(generator), basis, problem.frame.weights,
+                self.n_passes,
+            )  # fmt: skip
+            output = self._calibrated(output, frame.centric)
+            weight = problem.f_sq * frame.multiplicity
+            outputs.append(output)
+            confidences.append(mean_confidence(output, frame.centric, weight))
+            done += n
+            self.progress(done, self.n_starts)
+            if self._enough(problem, torch.cat(outputs), torch.cat(confidences)):
+                break
+        return torch.cat(outputs), torch.cat(confidences)
+
+    def _calibrated(self, output: torch.Tensor, centric: torch.Tensor) -> torch.Tensor:
+        of_centric, of_acentric = self.metadata.kappa_scale
+        return output * torch.where(centric, of_centric, of_acentric)[:, None]
+
+    def _enough(self, problem, outputs, confidences) -> bool:
+        if len(outputs) < ENOUGH_AGREE or confidences.max() < CONFIDENT:
+            return False
+        top = confidences.topk(ENOUGH_AGREE).indices
+        return bool((self._agreement(problem, outputs[top], top=0) > SAME_SOLUTION).all())
+
+    def _agreement(self, problem, outputs, top: int) -> torch.Tensor:
+        """r of every output against output number `top`, on the best origin and hand."""
+        n = len(outputs)
+        reference = outputs[top : top + 1] / (modulus(outputs[top : top + 1])[:, None])
+        return map_correlation(
+            outputs,
+            reference.expand(n, -1, -1),
+            problem.f_sq.expand(n, -1),
+            problem.frame.repeat(n),
+        )
+
+    def _distinct(self, problem, outputs, confidence) -> list[tuple[int, int]]:
+        """Distinct solutions, most confident first: (index, how many starts agree)."""
+        left = torch.ones(len(outputs), dtype=torch.bool)
+        found = []
+        while left.any() and len(found) <= N_ALTERNATIVES:
+            best = int(torch.where(left, confidence, torch.full_like(confidence, -1.0)).argmax())
+            same = self._agreement(problem, outputs, top=best) > SAME_SOLUTION
+            same[best] = True
+            found.append((best, int((same & left).sum())))
+            left &= ~same
+        return found
+
+    def _result(self, problem, output, to_reference, amplitudes, n_agreeing, n_starts):
+        phase_factor = (output / modulus(output[None])[0]).numpy().astype(float)
+        if len(phase_factor) == 1:
+            phase_factor = np.stack([phase_factor[0], np.zeros_like(phase_factor[0])])
+        certainty = expected_cosine(modulus(output[None]), problem.frame.centric)[0].numpy()
+        f_obs = problem.f_obs
+        complex_data = f_obs.data().as_numpy_array() * (phase_factor[0] + 1j * phase_factor[1])
+        back = to_reference.inverse()
+        f_phased = f_obs.customized_copy(
+            data=flex.complex_double(complex_data), sigmas=None
+        ).change_basis(back)
+        confidence = f_obs.customized_copy(
+            data=flex.double(certainty.astype(float)), sigmas=None
+        ).change_basis(back)
+        f_phased, confidence = (
+            a.customized_copy(crystal_symmetry=amplitudes.crystal_symmetry()).map_to_asu()
+            for a in (f_phased, confidence)
+        )
+        result = PhasingResult(f_phased, confidence, strategy=self.name, seed=self.seed)
+        merit = {
+            "expected_r": result.expected_r,
+            "n_agreeing": n_agreeing,
+            "n_starts": n_starts,
+            "d_min": f_phased.d_min(),
+        }
+        return replace(result, figures_of_merit=merit)
+
+
+def unique_amplitudes(f_obs: miller.array) -> miller.array:
+    """Unique amplitudes without Friedel differences, zeros included, absences left out."""
+    if f_obs.is_complex_array():
+        f_obs = f_obs.amplitudes()
+    if f_obs.is_xray_intensity_array():
+        f_obs = f_obs.merge_equivalents(algorithm="gaussian").array() if _repeated(f_obs) else f_obs
+        f_obs = f_obs.customized_copy(
+            data=flex.sqrt(flex.double(np.maximum(f_obs.data().as_numpy_array(), 0.0))), sigmas=None
+        )
+    f_obs = f_obs.customized_copy(sigmas=None)
+    if f_obs.anomalous_flag():
+        f_obs = f_obs.average_bijvoet_mates()
+    f_obs = f_obs.merge_equivalents().array() if _repeated(f_obs) else f_obs.map_to_asu()
+    f_obs = f_obs.select(~f_obs.sys_absent_flags().data())
+    return f_obs.select(f_obs.indices() != (0, 0, 0)).set_observation_type_xray_amplitude()
+
+
+def _repeated(array: miller.array) -> bool:
+    return not array.is_unique_set_under_symmetry()
+
+
+def reference_operator(f_obs: miller.array):
+    """Change of basis to the reference setting of the group, on a reduced cell.
+
+    The reduced cell comes first, so that all settings of one crystal end on the
+    same axes.
+
+    Returns
+    -------
+    cctbx.sgtbx.change_of_basis_op
+    """
+    if f_obs.space_group_info().type().number() <= 2:
+        return f_obs.change_of_basis_op_to_niggli_cell()
+    best = f_obs.change_of_basis_op_to_best_cell()
+    reference = f_obs.change_basis(best).change_of_basis_op_to_reference_setting()
+    return reference * best
