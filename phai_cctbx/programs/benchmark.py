@@ -139,8 +139,8 @@ Measures phasing and structure solution on a folder of known structures.
                 self.rows.append(row)
                 if params.json:
                     write_rows(params.json, self.rows)
-                bar.clear()
-                self._print(self.job.line(row) if failure is None else failure_line(row))
+                with tqdm.external_write_mode(file=sys.stdout):
+                    self._print(self.job.line(row) if failure is None else failure_line(row))
                 bar.update()
         order = {(entry.kind, entry.id): i for i, entry in enumerate(self.entries)}
         self.rows.sort(key=lambda row: order.get((row.kind, row.id), len(order)))

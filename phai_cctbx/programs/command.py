@@ -12,6 +12,8 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+from tqdm import tqdm
+
 # cctbx
 from iotbx.cli_parser import CCTBXParser, run_program
 from libtbx.utils import Sorry, null_out
@@ -108,7 +110,7 @@ def run_command(program_class, args=None) -> int:
 def log_to(*streams):
     """Send what the package logs (INFO and above) to the streams, one plain line each."""
     logger = logging.getLogger(_PACKAGE_LOGGER)
-    handlers = [logging.StreamHandler(stream) for stream in streams]
+    handlers = [_BesideProgress(stream) for stream in streams]
     level, propagate = logger.level, logger.propagate
     logger.setLevel(logging.INFO)
     logger.propagate = False
@@ -122,6 +124,14 @@ def log_to(*streams):
             logger.removeHandler(handler)
         logger.setLevel(level)
         logger.propagate = propagate
+
+
+class _BesideProgress(logging.StreamHandler):
+    """Writes lines above the progress bar that stands on the terminal, if one does."""
+
+    def emit(self, record):
+        with tqdm.external_write_mode(file=sys.stdout):
+            super().emit(record)
 
 
 def _quoted(value):

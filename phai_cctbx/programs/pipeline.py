@@ -1,0 +1,471 @@
+"""Measured data to a refined structure and its files: the rooms of the package in their order.
+
+read -> prepare -> phase -> complete -> write. Where the data end before single atoms show, the
+phases themselves are the result.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+# cctbx
+import iotbx.phil
+from libtbx.utils import Sorry
+
+from phai_cctbx.io.crystal_data import CrystalData
+from phai_cctbx.io.output_files import OutputFiles, write_text
+from phai_cctbx.io.read import read
+from phai_cctbx.phasing.auto import make_phaser
+from phai_cctbx.phasing.normalisation import PreparedData, prepare
+from phai_cctbx.phasing.result import PhasingResult
+from phai_cctbx.phasing.scoring import R_SOLVED
+from phai_cctbx.programs import report
+from phai_cctbx.refinement.completion import Solution, complete_structure
+from phai_cctbx.version import __version__
+
+logger = logging.getLogger(__name__)
+
+#: Data that end before this (A) do not decide on single atoms: a free refinement fits anything.
+BUILD_D_MIN = 1.6
+#: What a run on NAME.ins is called by default.
+PREFIX_SUFFIX = "_phai"
+#: How `SolveResult.solved` was decided.
+BY_R1, BY_CONFIDENCE = "r1", "confidence"
+
+HYDROGENS = ("H", "D")
+
+MASTER_PHIL = """
+input {
+  path = None
+    .type = str
+    .help = .ins, .res, .hkl, .cif, .fcf or .mtz, or a base name without extension
+  hkl = None
+    .type = str
+    .help = Reflections, where they are not those that belong to path
+}
+data {
+  d_min = None
+    .type = float
+    .help = Resolution limit in A, all data by default
+}
+phasing {
+  strategy = *auto neural charge_flipping
+    .type = choice
+    .help = auto takes the better by its figure of merit
+  model = None
+    .type = str
+    .help = TorchScript file of the network, the bundled one by default
+  n_starts = None
+    .type = int(value_min=1)
+    .help = Random starts, by default as many as the strategy takes
+  seed = 0
+    .type = int(value_min=0)
+    .help = Seed of the random starts: the same seed gives the same result
+}
+structure {
+  anisotropic = True
+    .type = bool
+    .help = Refine anisotropic displacements
+  hydrogens = True
+    .type = bool
+    .help = Place hydrogens
+}
+output {
+  directory = "."
+    .type = str
+    .help = Folder of the result files
+}
+"""
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class SolveResult:
+    """What `solve` found and wrote.
+
+    Attributes
+    ----------
+    solved : bool
+    solved_by : str
+        ``"r1"``: by the refined structure. ``"confidence"``: by the phases alone, where the data
+        are too coarse to build freely.
+    data : CrystalData
+    prepared : PreparedData
+    phasing : PhasingResult
+        The candidate that was taken.
+    solution : Solution or None
+        None where no structure was built.
+    warnings : tuple of str
+    files : dict of str to pathlib.Path
+        Extension -> result file.
+    seconds : float
+    """
+
+    solved: bool
+    solved_by: str
+    data: CrystalData
+    prepared: PreparedData
+    phasing: PhasingResult
+    solution: Solution | None
+    warnings: tuple[str, ...]
+    files: dict[str, Path]
+    seconds: float
+
+    @property
+    def exit_status(self) -> int:
+        """0 if solved, 3 if not (docs/usage.md)."""
+        return 0 if self.solved else 3
+
+    @property
+    def r1(self) -> float | None:
+        """R1 for I > 2 sigma(I)."""
+        return None if self.solution is None else self.solution.r1
+
+    @property
+    def wr2(self) -> float | None:
+        """wR2 on F^2, all reflections."""
+        return None if self.solution is None else self.solution.wr2
+
+    @property
+    def goof(self) -> float | None:
+        """Goodness of fit."""
+        return None if self.solution is None else self.solution.goof
+
+    @property
+    def confidence(self) -> float:
+        """The correlation with the true map that the phases promise, 0 to 1."""
+        return self.phasing.expected_r
+
+    @property
+    def space_group(self) -> str:
+        """Hermann-Mauguin symbol in the setting of the data."""
+        return str(self.data.crystal_symmetry.space_group_info())
+
+    @property
+    def d_min(self) -> float:
+        """Resolution of the data used, A."""
+        return self.prepared.f_obs.d_min()
+
+    @property
+    def formula(self) -> str:
+        """Formula of the structure, or of the cell contents as given where there is none."""
+        contents = self.data.composition.unit_cell_contents
+        if self.solution is not None:
+            contents = self.solution.composition
+        units = self.data.z or self.data.crystal_symmetry.space_group().order_z()
+        return report.formula({element: n / units for element, n in contents.items()})
+
+    @property
+    def n_atoms(self) -> int | None:
+        """Non-hydrogen atoms in the asymmetric unit."""
+        if self.solution is None:
+            return None
+        return sum(
+            scatterer.element_symbol() not in HYDROGENS
+            for scatterer in self.solution.xray_structure.scatterers()
+        )
+
+    @property
+    def n_hydrogens(self) -> int | None:
+        """Hydrogens in the asymmetric unit."""
+        if self.solution is None:
+            return None
+        return self.solution.xray_structure.scatterers().size() - self.n_atoms
+
+    def summary(self) -> dict:
+        """The figures of the .json file (docs/usage.md), None where one does not apply."""
+        solution = self.solution
+        statistics = self.prepared.statistics
+        return _finite(
+            {
+                "solved": self.solved,
+                "solved_by": self.solved_by,
+                "r1": self.r1,
+                "wr2": self.wr2,
+                "goof": self.goof,
+                "space_group": self.space_group,
+                "formula": self.formula,
+                "n_atoms": self.n_atoms,
+                "n_hydrogens": self.n_hydrogens,
+                "confidence": self.confidence,
+                "d_min": self.d_min,
+                "seconds": self.seconds,
+                "warnings": list(self.warnings),
+                "title": self.data.title,
+                "unit_cell": list(self.data.crystal_symmetry.unit_cell().parameters()),
+                "volume": self.data.crystal_symmetry.unit_cell().volume(),
+                "z": self.data.z,
+                "radiation": self.data.radiation,
+                "wavelength": self.data.wavelength,
+                "n_unique": statistics.n_unique,
+                "completeness": statistics.completeness,
+                "r_int": statistics.r_int,
+                "strategy": self.phasing.strategy,
+                "figures_of_merit": dict(self.phasing.figures_of_merit),
+                "seed": self.phasing.seed,
+                "n_reflections": solution and solution.n_reflections,
+                "n_parameters": solution and solution.n_parameters,
+                "difference_peak": solution and solution.difference_peak,
+                "difference_hole": solution and solution.difference_hole,
+                "files": {name: path.name for name, path in self.files.items()},
+                "version": __version__,
+            }
+        )
+
+
+def solve(
+    path,
+    hkl=None,
+    d_min: float | None = None,
+    strategy: str = "auto",
+    model=None,
+    n_starts: int | None = None,
+    seed: int = 0,
+    anisotropic: bool = True,
+    hydrogens: bool = True,
+    directory=".",
+    prefix: str | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> SolveResult:
+    """Solve a structure and write its files.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.ins``, ``.res``, ``.hkl``, ``.cif``, ``.fcf`` or ``.mtz``, or a base name.
+    hkl : path-like, optional
+        Reflections, where they are not those that belong to `path`.
+    d_min : float, optional
+        Resolution limit in A.
+    strategy : {"auto", "neural", "charge_flipping"}
+    model : path-like, optional
+        TorchScript file of the network, the bundled one by default.
+    n_starts : int, optional
+        Random starts of the strategy.
+    seed : int
+        Of the random starts.
+    anisotropic, hydrogens : bool
+        Whether to refine anisotropic displacements and to place hydrogens.
+    directory : path-like
+        Folder of the result files.
+    prefix : str, optional
+        Their base name, NAME_phai by default.
+    overwrite : bool
+        Whether existing files of these names may be replaced.
+    progress : callable, optional
+        Called with (what is done, steps done, steps in all).
+
+    Returns
+    -------
+    SolveResult
+
+    Raises
+    ------
+    libtbx.utils.Sorry
+        If the input cannot be used or a file cannot be written. No result file is left then.
+    """
+    began = time.monotonic()
+    parameters = {
+        "input.path": path,
+        "input.hkl": hkl,
+        "data.d_min": d_min,
+        "phasing.strategy": strategy,
+        "phasing.model": model,
+        "phasing.n_starts": n_starts,
+        "phasing.seed": seed,
+        "structure.anisotropic": anisotropic,
+        "structure.hydrogens": hydrogens,
+        "output.directory": directory,
+        "output.prefix": prefix,
+    }
+    _check(parameters)
+    eff = parameters_as_phil(parameters)
+    progress = progress or (lambda stage, done, total: None)
+    files = OutputFiles(prefix or Path(path).stem + PREFIX_SUFFIX, directory, overwrite)
+    with _captured_log() as log:
+        _log(f"phai_cctbx {__version__}", "", eff.strip())
+        _log(*report.heading("Data"))
+        progress("reading", 0, 1)
+        data = read(path, hkl)
+        prepared = prepare(
+            data.observations,
+            d_min=d_min,
+            composition=data.composition.unit_cell_contents,
+            radiation=data.radiation,
+        )
+        _log("", *report.data_lines(data, prepared))
+        _log(*report.heading("Phasing"))
+        candidates = _phase(prepared, strategy, model, n_starts, seed, progress)
+        _log("", *report.phasing_lines(candidates))
+        phasing, solution = _build(data, prepared, candidates, anisotropic, hydrogens, progress)
+        solved_by = BY_CONFIDENCE if solution is None else BY_R1
+        result = SolveResult(
+            solved=phasing.expected_r > R_SOLVED if solution is None else solution.solved,
+            solved_by=solved_by,
+            data=data,
+            prepared=prepared,
+            phasing=phasing,
+            solution=solution,
+            warnings=_warnings(data, prepared, solution),
+            files={extension: files.path(extension) for extension in files.extensions},
+            seconds=time.monotonic() - began,
+        )
+        _log(*report.heading("Summary"), *report.summary_lines(result))
+        progress("writing", 0, 1)
+        _write(result, files, eff, log)
+    return result
+
+
+def parameters_as_phil(parameters: dict) -> str:
+    """The text of the .eff file: every parameter with its value.
+
+    Parameters
+    ----------
+    parameters : dict
+        Full name, such as ``"data.d_min"`` -> value.
+    """
+    master = _master_phil()
+    extract = master.extract()
+    for name, value in parameters.items():
+        *scopes, last = name.split(".")
+        scope = extract
+        for each in scopes:
+            scope = getattr(scope, each)
+        setattr(scope, last, os.fspath(value) if isinstance(value, os.PathLike) else value)
+    return master.format(python_object=extract).as_str()
+
+
+def _master_phil():
+    master = iotbx.phil.parse(MASTER_PHIL)
+    master.adopt_scope(iotbx.phil.parse("output {\n  prefix = None\n    .type = str\n}\n"))
+    return master
+
+
+def _check(parameters):
+    """Refuse parameters that no run can mean."""
+    path, d_min = parameters["input.path"], parameters["data.d_min"]
+    if not path or not Path(path).name:
+        raise Sorry("No input: name a .ins, .res, .hkl, .cif, .fcf or .mtz file.")
+    if d_min is not None and not (math.isfinite(d_min) and d_min > 0):
+        raise Sorry(f"d_min={d_min}: a resolution in A is expected, such as d_min=1.2.")
+    model = parameters["phasing.model"]
+    if model is not None and not Path(model).is_file():
+        raise Sorry(f"model={model}: no such file.")
+
+
+def _phase(prepared, strategy, model, n_starts, seed, progress) -> list[PhasingResult]:
+    """Phasing candidates, best first."""
+    options = {"model": model, "n_starts": n_starts}
+    phaser = make_phaser(
+        strategy,
+        seed=seed,
+        progress=lambda done, total: progress("phasing", done, total),
+        **{name: value for name, value in options.items() if value is not None},
+    )
+    result = phaser(prepared.f_obs)
+    return [result, *result.alternatives]
+
+
+def _build(data, prepared, candidates, anisotropic, hydrogens, progress):
+    """The first candidate that completes to a solution, or the one that comes closest.
+
+    Returns
+    -------
+    PhasingResult, Solution or None
+    """
+    if prepared.f_obs.d_min() > BUILD_D_MIN:
+        _log(
+            "",
+            f"The data end at {prepared.f_obs.d_min():.2f} A, beyond the {BUILD_D_MIN:.1f} A at"
+            " which single atoms are built: the phases are the result.",
+        )
+        return candidates[0], None
+    best = None
+    for number, phasing in enumerate(candidates, start=1):
+        progress("building", number - 1, len(candidates))
+        _log(*report.heading(f"Structure from candidate {number} of {len(candidates)}"))
+        try:
+            solution = complete_structure(
+                prepared.f_sq,
+                phasing,
+                composition=data.composition.unit_cell_contents,
+                radiation=data.radiation,
+                wavelength=data.wavelength,
+                hydrogens=hydrogens,
+            )
+        except Sorry as error:
+            logger.warning("Candidate %d could not be completed: %s", number, error)
+            continue
+        if best is None or (solution.solved, -solution.r1) > (best[1].solved, -best[1].r1):
+            best = phasing, solution
+        if solution.solved:
+            break
+    if best is None:
+        raise Sorry("No phasing candidate could be completed to a structure; see the log above.")
+    _log("", *report.solution_lines(best[1]))
+    return best
+
+
+def _warnings(data, prepared, solution) -> tuple[str, ...]:
+    """What the user should know first, each once."""
+    left_out = [f"{count} reflections left out: {reason}" for reason, count in data.rejected]
+    built = [] if solution is None else solution.warnings
+    return tuple(dict.fromkeys([*left_out, *prepared.warnings, *built]))
+
+
+def _write(result, files, eff, log):
+    """Write every file into a hidden folder beside its place, then move all of them there."""
+    with tempfile.TemporaryDirectory(dir=files.directory, prefix=".phai_") as folder:
+        staged = OutputFiles(files.prefix, folder, extensions=files.extensions)
+        _write_crystallographic(result, staged)
+        write_text(staged.path("eff"), eff)
+        write_text(staged.path("json"), json.dumps(result.summary(), indent=2) + "\n")
+        write_text(staged.path("log"), log.getvalue())
+        for extension in files.extensions:
+            os.replace(staged.path(extension), files.path(extension))
+
+
+def _finite(value):
+    """The value with None in place of numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _log(*lines):
+    for line in lines:
+        logger.info("%s", line)
+
+
+@contextmanager
+def _captured_log():
+    """What the package logs meanwhile, as text for the .log file."""
+    package = logging.getLogger(__name__.partition(".")[0])
+    text = io.StringIO()
+    handler = logging.StreamHandler(text)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    level = package.level
+    package.addHandler(handler)
+    if not package.isEnabledFor(logging.INFO):
+        package.setLevel(logging.INFO)
+    try:
+        yield text
+    finally:
+        package.removeHandler(handler)
+        package.setLevel(level)

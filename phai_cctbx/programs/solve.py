@@ -1,0 +1,109 @@
+"""The command phai_cctbx.solve: arguments in, the pipeline, the log on the screen."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+# cctbx
+from libtbx.program_template import ProgramTemplate
+from libtbx.utils import Sorry
+
+from phai_cctbx.programs import pipeline
+from phai_cctbx.programs.command import log_to
+from phai_cctbx.version import __version__
+
+#: Endings of files that hold reflections and may stand beside a file with the cell.
+REFLECTION_FILES = (".hkl", ".fcf")
+
+
+class Program(ProgramTemplate):
+    """The command phai_cctbx.solve."""
+
+    program_name = "phai_cctbx.solve"
+    version = __version__
+    description = """
+Solves a crystal structure from measured intensities or amplitudes.
+
+  phai_cctbx.solve NAME.ins            (NAME.hkl beside it)
+  phai_cctbx.solve NAME.cif d_min=1.2 strategy=neural
+
+It writes NAME_phai.res .cif .fcf .mtz .ccp4 .log .json and .eff into the
+current folder. Exit status: 0 solved, 1 the input cannot be used, 2 wrong
+usage, 3 not solved.
+"""
+    epilog = ""
+    datatypes = ["phil"]
+    master_phil_str = pipeline.MASTER_PHIL
+
+    @staticmethod
+    def file_parameters(arguments):
+        """The file with the crystal, and the reflections where they are named apart."""
+        if not arguments:
+            return {}
+        if len(arguments) == 1:
+            return {"input.path": arguments[0]}
+        reflections = [name for name in arguments if Path(name).suffix.lower() in REFLECTION_FILES]
+        others = [name for name in arguments if name not in reflections]
+        if len(reflections) != 1 or len(others) != 1:
+            raise Sorry(
+                f"One crystal at a time: found {' '.join(arguments)}. Give one file, or one with"
+                " the cell and one with the reflections."
+            )
+        return {"input.path": others[0], "input.hkl": reflections[0]}
+
+    def validate(self):
+        """The pipeline checks what it is given before it works."""
+        if self.params.input.path is None:
+            raise Sorry("No input: phai_cctbx.solve NAME.ins (--help tells more).")
+
+    def run(self):
+        """Solve, with the log on the screen."""
+        params = self.params
+        with log_to(self.logger), _Bar() as bar:
+            self.result = pipeline.solve(
+                params.input.path,
+                hkl=params.input.hkl,
+                d_min=params.data.d_min,
+                strategy=params.phasing.strategy,
+                model=params.phasing.model,
+                n_starts=params.phasing.n_starts,
+                seed=params.phasing.seed,
+                anisotropic=params.structure.anisotropic,
+                hydrogens=params.structure.hydrogens,
+                directory=params.output.directory,
+                prefix=params.output.prefix,
+                overwrite=params.output.overwrite,
+                progress=bar,
+            )
+
+    def get_results(self):
+        """The `SolveResult`."""
+        return self.result
+
+    def get_results_as_JSON(self):
+        """What NAME_phai.json holds."""
+        return json.dumps(self.result.summary(), indent=2)
+
+
+class _Bar:
+    """A progress bar on a terminal, nothing elsewhere (the log tells the steps)."""
+
+    def __enter__(self):
+        self._bar = tqdm(
+            disable=not sys.stderr.isatty(),
+            leave=False,
+            bar_format=("{desc:<10s} {percentage:3.0f} %|{bar:40}| {n_fmt}/{total_fmt} {elapsed}"),
+        )
+        return self
+
+    def __exit__(self, *exception):
+        self._bar.close()
+
+    def __call__(self, stage, done, total):
+        self._bar.total = total
+        self._bar.n = done
+        self._bar.set_description_str(stage, refresh=True)
