@@ -29,6 +29,7 @@ from phai_cctbx.network.frame import Frame, describe, stack
 from phai_cctbx.network.model_file import ModelFileError, ModelMetadata, load_model
 from phai_cctbx.network.normalisation import normalised_amplitudes
 from phai_cctbx.network.recycling import mean_confidence, recycle
+from phai_cctbx.network.threads import set_threads
 from phai_cctbx.phasing.result import PhasingResult
 
 logger = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ class NeuralPhaser:
         Resolution used, A; by default 2.0 A, or where data or model end.
     seed : int
     threads : int, optional
-        Threads of torch (cctbx leaves it at one); unchanged by default.
+        Threads of torch; by default OMP_NUM_THREADS, or all cores.
     progress : callable, optional
         Called with (starts done, starts at most).
     """
@@ -148,8 +149,7 @@ class NeuralPhaser:
             Where no reflections are left in the resolution range.
         """
         began = time.monotonic()
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
+        set_threads(self.threads)
         amplitudes = unique_amplitudes(f_obs)
         amplitudes = amplitudes.select(amplitudes.d_spacings().data() >= self._cut(amplitudes))
         if amplitudes.size() < 3:
