@@ -73,9 +73,7 @@ def _summary(reflections):
 
 def _with_usable_indices(reflections, crystal_symmetry, wavelength, radiation):
     """Leave out F000 and slips beyond the limiting sphere; refuse where there are many."""
-    reflections = reflections.select(
-        np.any(reflections.indices != 0, axis=1), "indices 0 0 0"
-    )
+    reflections = reflections.select(np.any(reflections.indices != 0, axis=1), "indices 0 0 0")
     g11, g22, g33, g12, g13, g23 = crystal_symmetry.unit_cell().reciprocal().metrical_matrix()
     metric = np.array([[g11, g12, g13], [g12, g22, g23], [g13, g23, g33]])
     indices = reflections.indices.astype(float)

@@ -49,9 +49,15 @@ _OBSERVED = (
     ("_refln_intensity_meas", ("_refln_intensity_sigma", "_refln_intensity_meas_su"), False),
     ("_refln_f_meas", ("_refln_f_sigma", "_refln_f_meas_sigma", "_refln_f_meas_su"), True),
     ("_refln_f_meas_au", ("_refln_f_meas_sigma_au", "_refln_f_sigma"), True),
-    ("_diffrn_refln_intensity_net", ("_diffrn_refln_intensity_sigma",
-                                     "_diffrn_refln_intensity_net_su",
-                                     "_diffrn_refln_intensity_u"), False),
+    (
+        "_diffrn_refln_intensity_net",
+        (
+            "_diffrn_refln_intensity_sigma",
+            "_diffrn_refln_intensity_net_su",
+            "_diffrn_refln_intensity_u",
+        ),
+        False,
+    ),
 )
 _STATUS = ("_refln_include_status", "_refln_observed_status", "_refln_status")
 UNRELIABLE = "x"
@@ -312,9 +318,7 @@ def _loop_reflections(block, source):
         source=str(source),
         indices=indices,
         values=_floats(values, tag, lines, block, source),
-        sigmas=None
-        if sigmas is None
-        else _floats(sigmas, sigma_tags[0], lines, block, source),
+        sigmas=None if sigmas is None else _floats(sigmas, sigma_tags[0], lines, block, source),
         amplitudes=amplitudes,
         places=lines,
         notes=[f"{source}: {tag} of {block.name}"],

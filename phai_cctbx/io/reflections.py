@@ -72,10 +72,7 @@ class Reflections:
         miller_set = miller.set(crystal_symmetry, indices, anomalous_flag=True)
         has_pairs = (
             not crystal_symmetry.space_group().is_centric()
-            and miller_set.map_to_asu()
-            .unique_under_symmetry()
-            .n_bijvoet_pairs()
-            > 0
+            and miller_set.map_to_asu().unique_under_symmetry().n_bijvoet_pairs() > 0
         )
         array = miller.set(crystal_symmetry, indices, anomalous_flag=has_pairs).array(
             data=flex.double(self.values),

@@ -418,11 +418,15 @@ def _hklf(by_name, source, instructions):
 
 
 def _header(instructions):
-    """Return the lines before the first atom that a .res can keep."""
+    """Return the lines before the first atom that a .res can keep, and HKLF on one line."""
     header = []
+    before_atoms = True
     for instruction in instructions:
-        if instruction.name == "(atom)":
-            break
+        if instruction.name == "HKLF":
+            header.append(" ".join(["HKLF", *instruction.arguments]))
+        before_atoms = before_atoms and instruction.name != "(atom)"
+        if not before_atoms:
+            continue
         if instruction.name == "OMIT" and not _is_number(instruction.arguments[:1]):
             continue
         if instruction.name not in _NOT_KEPT:
