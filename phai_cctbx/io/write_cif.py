@@ -226,6 +226,8 @@ _REFINEMENT = (
 
 
 def _refinement_items(data, solution) -> dict[str, str]:
+    if solution.r1 is None:
+        return {}
     items = {
         "_refine_ls_structure_factor_coef": "Fsqd",
         "_refine_ls_matrix_type": "full",

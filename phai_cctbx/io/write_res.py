@@ -215,8 +215,10 @@ def _site(structure, i):
 
 
 def _quality(solution):
-    """Return the REM lines with which SHELXL reports the agreement."""
+    """Return the REM lines with which SHELXL reports the agreement, none without a refinement."""
     lines = []
+    if solution.r1 is None:
+        return lines
     n_observed = getattr(solution, "n_observed", None)
     n_all = getattr(solution, "n_reflections", None)
     observed = f" for {n_observed:7d} Fo > 4sig(Fo)" if n_observed else " for Fo > 4sig(Fo)"

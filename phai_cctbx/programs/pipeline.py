@@ -7,11 +7,9 @@ phases themselves are the result.
 from __future__ import annotations
 
 import io
-import json
 import logging
 import math
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -22,14 +20,18 @@ from pathlib import Path
 import iotbx.phil
 from libtbx.utils import Sorry
 
+from phai_cctbx.io.atomic_file import write_text
 from phai_cctbx.io.crystal_data import CrystalData
-from phai_cctbx.io.output_files import OutputFiles, write_text
 from phai_cctbx.io.read import read
+from phai_cctbx.io.write_cif import formula
+from phai_cctbx.io.write_summary import plain, write_json
 from phai_cctbx.phasing.auto import make_phaser
 from phai_cctbx.phasing.normalisation import PreparedData, prepare
 from phai_cctbx.phasing.result import PhasingResult
 from phai_cctbx.phasing.scoring import R_SOLVED
 from phai_cctbx.programs import report
+from phai_cctbx.programs.output_files import OutputFiles
+from phai_cctbx.programs.result_files import write_phases, write_structure
 from phai_cctbx.refinement.completion import Solution, complete_structure
 from phai_cctbx.version import __version__
 
@@ -39,6 +41,8 @@ logger = logging.getLogger(__name__)
 BUILD_D_MIN = 1.6
 #: What a run on NAME.ins is called by default.
 PREFIX_SUFFIX = "_phai"
+#: The files of a run.
+EXTENSIONS = ("res", "cif", "fcf", "mtz", "ccp4", "log", "json", "eff")
 #: How `SolveResult.solved` was decided.
 BY_R1, BY_CONFIDENCE = "r1", "confidence"
 
@@ -164,7 +168,7 @@ class SolveResult:
         if self.solution is not None:
             contents = self.solution.composition
         units = self.data.z or self.data.crystal_symmetry.space_group().order_z()
-        return report.formula({element: n / units for element, n in contents.items()})
+        return formula({element: n / units for element, n in contents.items()})
 
     @property
     def n_atoms(self) -> int | None:
@@ -187,7 +191,7 @@ class SolveResult:
         """The figures of the .json file (docs/usage.md), None where one does not apply."""
         solution = self.solution
         statistics = self.prepared.statistics
-        return _finite(
+        return plain(
             {
                 "solved": self.solved,
                 "solved_by": self.solved_by,
@@ -293,7 +297,7 @@ def solve(
     _check(parameters)
     eff = parameters_as_phil(parameters)
     progress = progress or (lambda stage, done, total: None)
-    files = OutputFiles(prefix or Path(path).stem + PREFIX_SUFFIX, directory, overwrite)
+    files = OutputFiles(prefix or Path(path).stem + PREFIX_SUFFIX, EXTENSIONS, directory, overwrite)
     with _captured_log() as log:
         _log(f"phai_cctbx {__version__}", "", eff.strip())
         _log(*report.heading("Data"))
@@ -319,7 +323,7 @@ def solve(
             phasing=phasing,
             solution=solution,
             warnings=_warnings(data, prepared, solution),
-            files={extension: files.path(extension) for extension in files.extensions},
+            files=files.paths,
             seconds=time.monotonic() - began,
         )
         _log(*report.heading("Summary"), *report.summary_lines(result))
@@ -426,26 +430,15 @@ def _warnings(data, prepared, solution) -> tuple[str, ...]:
 
 
 def _write(result, files, eff, log):
-    """Write every file into a hidden folder beside its place, then move all of them there."""
-    with tempfile.TemporaryDirectory(dir=files.directory, prefix=".phai_") as folder:
-        staged = OutputFiles(files.prefix, folder, extensions=files.extensions)
-        _write_crystallographic(result, staged)
-        write_text(staged.path("eff"), eff)
-        write_text(staged.path("json"), json.dumps(result.summary(), indent=2) + "\n")
-        write_text(staged.path("log"), log.getvalue())
-        for extension in files.extensions:
-            os.replace(staged.path(extension), files.path(extension))
-
-
-def _finite(value):
-    """The value with None in place of numbers that JSON does not have."""
-    if isinstance(value, dict):
-        return {name: _finite(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_finite(each) for each in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    """Write all files, or none."""
+    with files.staged() as paths:
+        if result.solution is None:
+            write_phases(paths, result.data, result.prepared, result.phasing)
+        else:
+            write_structure(paths, result.data, result.prepared, result.phasing, result.solution)
+        write_text(paths["eff"], eff)
+        write_json(paths["json"], result.summary())
+        write_text(paths["log"], log.getvalue())
 
 
 def _log(*lines):

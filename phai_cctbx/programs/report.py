@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-WIDTH = 79
+from phai_cctbx.io.write_cif import formula
 
 
 def heading(text: str) -> list[str]:
@@ -89,15 +89,9 @@ def phasing_lines(candidates) -> list[str]:
 
 
 def solution_lines(solution) -> list[str]:
-    """Refinement history and final figures of a structure."""
-    lines = [f"{'step':<44s} {'atoms':>5s} {'R1':>7s}"]
-    lines += [
-        f"{step.action:<44s} {step.n_atoms:5d} {_figure(step.r1, 4):>7s}"
-        for step in solution.history
-    ]
+    """Final figures of a refined structure."""
     a, b = solution.weighting
-    lines += [
-        "",
+    return [
         *_pair(
             "Refinement",
             f"{solution.n_reflections} reflections, {solution.n_observed} with I > 2 sigma(I),"
@@ -115,7 +109,6 @@ def solution_lines(solution) -> list[str]:
         ),
         *_pair("Shift/esd", f"{_figure(solution.max_shift_over_esd, 3)} at most"),
     ]
-    return lines
 
 
 def summary_lines(result) -> list[str]:
@@ -142,17 +135,6 @@ def summary_lines(result) -> list[str]:
         *_pair("Results", f"{result.files['res'].with_suffix('')}.{{{','.join(result.files)}}}"),
     ]
     return lines
-
-
-def formula(contents: dict[str, float]) -> str:
-    """Sum formula in Hill order: carbon, hydrogen, then by the alphabet."""
-    first = [element for element in ("C", "H") if "C" in contents and element in contents]
-    rest = sorted(element for element in contents if element not in first)
-    return " ".join(
-        element + ("" if abs(contents[element] - 1) < 0.005 else f"{round(contents[element], 2):g}")
-        for element in first + rest
-        if contents[element] > 0
-    )
 
 
 def _verdict(result):

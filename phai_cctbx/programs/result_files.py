@@ -1,0 +1,165 @@
+"""What stands in the crystallographic result files, for a built structure and for phases alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# cctbx
+from cctbx import miller, xray
+from cctbx.array_family import flex
+
+from phai_cctbx.building.peaks import find_peaks
+from phai_cctbx.io.write_cif import write_cif
+from phai_cctbx.io.write_fcf import write_fcf
+from phai_cctbx.io.write_map import write_map
+from phai_cctbx.io.write_mtz import write_mtz
+from phai_cctbx.io.write_res import write_res
+from phai_cctbx.refinement.completion import expected_atoms
+from phai_cctbx.refinement.maps import difference_coefficients
+
+#: Difference peaks that follow the atoms in a .res.
+N_DIFFERENCE_PEAKS = 20
+#: Displacement parameter (A^2) of the point-like atoms that stand for the peaks of a map.
+U_PEAK = 0.05
+
+
+def write_structure(paths, data, prepared, phasing, solution) -> None:
+    """Write .res, .cif, .fcf, .mtz and .ccp4 of a built structure.
+
+    Parameters
+    ----------
+    paths : dict of str to path
+        Extension -> file.
+    data : CrystalData
+    prepared : PreparedData
+    phasing : PhasingResult
+    solution : Solution
+    """
+    refinement = solution.refinement
+    f_sq = prepared.f_sq.map_to_asu()
+    difference = difference_coefficients(refinement, f_sq)
+    f_calc = refinement.f_calc
+    observed = f_calc.customized_copy(data=f_calc.data() + difference.data())
+    peaks = find_peaks(difference, N_DIFFERENCE_PEAKS)
+    write_res(
+        paths["res"],
+        data,
+        solution,
+        peaks=list(zip(peaks.sites, peaks.heights)),
+    )
+    write_cif(paths["cif"], data, solution, prepared)
+    write_fcf(
+        paths["fcf"], data.title, f_sq, refinement.fc_sq, solution.scale_factor, data.wavelength
+    )
+    write_mtz(
+        paths["mtz"],
+        data.title,
+        data.wavelength,
+        f_sq=prepared.f_sq,
+        f_obs=prepared.f_obs,
+        f_phased=phasing.f_phased,
+        confidence=phasing.confidence,
+        f_calc=f_calc,
+        map_coefficients=observed,
+        difference_coefficients=difference,
+    )
+    write_map(paths["ccp4"], observed, label="F(obs) with the phases of the refined structure")
+
+
+@dataclass(frozen=True)
+class PeakStructure:
+    """The peaks of a phased map: nothing built, nothing refined.
+
+    Attributes
+    ----------
+    xray_structure : xray.structure
+        Without atoms.
+    peaks : list of (site, height)
+        Fractional, and in electrons per A^3.
+    fc_sq : miller.array
+        Intensities of point-like carbon atoms on the peaks, weighted by their heights.
+    scale_factor : float
+        F_obs^2 = scale_factor * fc_sq.
+    r1 : None
+    weighting : tuple of 2 floats
+        SHELXL's own, to begin with.
+    """
+
+    xray_structure: xray.structure
+    peaks: list
+    fc_sq: miller.array
+    scale_factor: float
+    r1: None = None
+    weighting: tuple[float, float] = (0.1, 0.0)
+
+
+def peak_structure(prepared, phasing, composition) -> PeakStructure:
+    """Peaks of the map of F(obs), phases and confidence, as many as atoms are expected.
+
+    Parameters
+    ----------
+    prepared : PreparedData
+    phasing : PhasingResult
+    composition : dict of str to float
+        Element -> atoms per unit cell: how many peaks.
+    """
+    coefficients = phased_map(prepared, phasing)
+    n_peaks = expected_atoms(prepared.f_obs.crystal_symmetry(), composition)
+    peaks = find_peaks(coefficients, n_peaks)
+    structure = xray.structure(crystal_symmetry=prepared.f_obs.crystal_symmetry())
+    typical = np.median(peaks.heights) if len(peaks) else 1.0
+    for i, (site, height) in enumerate(zip(peaks.sites, peaks.heights)):
+        structure.add_scatterer(
+            xray.scatterer(
+                f"C{i + 1}", site=site, u=U_PEAK, occupancy=height / typical, scattering_type="C"
+            )
+        )
+    f_sq = prepared.f_sq.map_to_asu()
+    fc_sq = f_sq.structure_factors_from_scatterers(structure, algorithm="direct").f_calc().norm()
+    fo, fc = f_sq.data(), fc_sq.data()
+    return PeakStructure(
+        xray_structure=xray.structure(crystal_symmetry=prepared.f_obs.crystal_symmetry()),
+        peaks=list(zip(peaks.sites, peaks.heights)),
+        fc_sq=fc_sq,
+        scale_factor=flex.sum(fo * fc) / max(flex.sum(fc * fc), 1e-12),
+    )
+
+
+def phased_map(prepared, phasing) -> miller.array:
+    """Map coefficients: F(obs) times confidence with the phases, on the Wilson scale."""
+    f_phased = phasing.f_phased
+    scale = 1 / np.sqrt(prepared.wilson_scale)
+    return f_phased.customized_copy(data=f_phased.data() * (phasing.confidence.data() * scale))
+
+
+def write_phases(paths, data, prepared, phasing) -> None:
+    """Write .res, .cif, .fcf, .mtz and .ccp4 of phases without a structure.
+
+    The .res holds the peaks as Q, the .fcf compares with these peaks as point atoms, the .cif has
+    no atoms. Parameters as in `write_structure`.
+    """
+    coefficients = phased_map(prepared, phasing)
+    trial = peak_structure(prepared, phasing, data.composition.unit_cell_contents)
+    write_res(paths["res"], data, trial, peaks=trial.peaks)
+    write_cif(paths["cif"], data, trial, prepared)
+    write_fcf(
+        paths["fcf"],
+        data.title,
+        prepared.f_sq.map_to_asu(),
+        trial.fc_sq,
+        trial.scale_factor,
+        data.wavelength,
+    )
+    write_mtz(
+        paths["mtz"],
+        data.title,
+        data.wavelength,
+        f_sq=prepared.f_sq,
+        f_obs=prepared.f_obs,
+        f_phased=phasing.f_phased,
+        confidence=phasing.confidence,
+        map_coefficients=coefficients,
+    )
+    write_map(paths["ccp4"], coefficients, label="F(obs) times confidence, phases by phai_cctbx")
