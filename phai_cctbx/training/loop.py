@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,11 +41,13 @@ class Schedule:
     Attributes
     ----------
     minutes : float
-        Wall time of this call; the learning rate falls to 1 % at its end.
+        Wall time of this call; the learning rate falls over it.
     learning_rate : float
         Its peak (AdamW).
     warm_up : int
         Steps until the peak.
+    final_share : float
+        Learning rate at the end, over that of the peak.
     ema_decay : float
         Of the exponential moving average of the weights, which is what is kept.
     checkpoint_minutes : float
@@ -55,6 +58,7 @@ class Schedule:
     minutes: float = 60.0
     learning_rate: float = 1.5e-3
     warm_up: int = 100
+    final_share: float = 0.01
     ema_decay: float = 0.999
     checkpoint_minutes: float = 5.0
     largest_passes: int = 3
@@ -78,7 +82,9 @@ class Trainer:
     Parameters
     ----------
     config : OperatorConfig
-    pool : CrystalPool
+    pools : callable
+        Returns a pool that has grown since the last call, else None; asked at the
+        start and at every checkpoint.
     experiment : Experiment
     schedule : Schedule
     seed : int
@@ -90,7 +96,7 @@ class Trainer:
     def __init__(
         self,
         config: OperatorConfig,
-        pool: CrystalPool,
+        pools: Callable[[], CrystalPool | None],
         experiment: Experiment,
         schedule: Schedule,
         seed: int,
@@ -98,7 +104,11 @@ class Trainer:
         checkpoint: Path,
     ):
         torch.manual_seed(seed)
-        self.config, self.pool = config, pool
+        self.config, self.pools = config, pools
+        pool = pools()
+        if pool is None:
+            raise ValueError("no crystals to train on")
+        self.pool = pool
         self.experiment, self.schedule = experiment, schedule
         self.device, self.checkpoint, self.seed = device, Path(checkpoint), seed
         self.model = FourierOperator(config).to(device)
@@ -151,10 +161,11 @@ class Trainer:
         os.replace(temporary, self.checkpoint)
 
     def learning_rate(self, progress: float, local_step: int) -> float:
-        """Linear warm-up, then a cosine to 1 % of the peak."""
+        """Linear warm-up, then a cosine from the peak to its final share."""
         warm = min(1.0, (local_step + 1) / self.schedule.warm_up)
         cosine = 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
-        return self.schedule.learning_rate * warm * (0.01 + 0.99 * cosine)
+        final = self.schedule.final_share
+        return self.schedule.learning_rate * warm * (final + (1.0 - final) * cosine)
 
     def precision(self):
         """bfloat16 on a GPU, single precision elsewhere."""
@@ -242,4 +253,5 @@ class Trainer:
                 if time.monotonic() - began > next_save:
                     next_save += 60.0 * self.schedule.checkpoint_minutes
                     self.save()
+                    self.pool = self.pools() or self.pool
         self.save()

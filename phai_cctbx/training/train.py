@@ -1,0 +1,121 @@
+"""Train a network on pools of artificial crystals: ``python -m phai_cctbx.training.train``.
+
+Pools are the ``.npz`` files of a folder, which another process
+(``python -m phai_cctbx.training.crystals``) may go on filling: new files are read at every
+checkpoint. The last part of the first pool is held out for scoring.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import torch
+
+from phai_cctbx.network.operator import OperatorConfig
+from phai_cctbx.network.space_groups import space_group
+from phai_cctbx.training.crystals import Crystal, read_crystals
+from phai_cctbx.training.diffraction import CALCULATED_2A, Experiment
+from phai_cctbx.training.evaluate import evaluate
+from phai_cctbx.training.loop import Schedule, Trainer
+from phai_cctbx.training.pool import CrystalPool
+
+logger = logging.getLogger(__name__)
+
+#: Crystals of the first pool that are never trained on.
+N_HELD_OUT = 200
+
+
+class PoolFolder:
+    """The pools of a folder, read as they appear.
+
+    Parameters
+    ----------
+    folder : Path
+    budget : float
+        See `CrystalPool`.
+    largest_batch : int
+    """
+
+    def __init__(self, folder: Path, budget: float, largest_batch: int):
+        self.folder, self.budget, self.largest_batch = folder, budget, largest_batch
+        self._read: set[Path] = set()
+        self._crystals: list[Crystal] = []
+        self.held_out: list[Crystal] = []
+
+    def __call__(self) -> CrystalPool | None:
+        """A pool with the crystals of new files as well; None where nothing is new."""
+        new = [path for path in sorted(self.folder.glob("*.npz")) if path not in self._read]
+        for path in new:
+            crystals = read_crystals(path)
+            if not self.held_out:
+                self.held_out, crystals = crystals[-N_HELD_OUT:], crystals[:-N_HELD_OUT]
+            self._crystals += crystals
+            self._read.add(path)
+            logger.info("%s: %d crystals, %d in all", path, len(crystals), len(self._crystals))
+        if not new:
+            return None
+        return CrystalPool(self._crystals, self.budget, self.largest_batch)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Options of the command."""
+    config, schedule, experiment = OperatorConfig(), Schedule(), Experiment()
+    p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    p.add_argument("--pools", type=Path, required=True, help="folder of .npz pools")
+    p.add_argument("--checkpoint", type=Path, required=True, help="read first where it exists")
+    p.add_argument("--minutes", type=float, default=schedule.minutes)
+    p.add_argument("--learning-rate", type=float, default=schedule.learning_rate)
+    p.add_argument("--final-share", type=float, default=schedule.final_share)
+    p.add_argument("--channels", type=int, default=config.channels)
+    p.add_argument("--layers", type=int, default=config.layers)
+    p.add_argument("--d-min", type=float, nargs=2, default=experiment.d_min)
+    p.add_argument("--missing", type=float, default=experiment.missing)
+    p.add_argument("--noise", type=float, default=experiment.noise)
+    p.add_argument("--budget", type=float, default=1.0e6, help="size of a batch, A^6")
+    p.add_argument("--largest-batch", type=int, default=32)
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    return p
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train, then score the held-out crystals."""
+    options = parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    pools = PoolFolder(options.pools, options.budget, options.largest_batch)
+    config = OperatorConfig(
+        channels=options.channels,
+        scalars=options.channels,
+        hidden=2 * options.channels,
+        layers=options.layers,
+    )
+    trainer = Trainer(
+        config,
+        pools,
+        Experiment(tuple(options.d_min), options.missing, options.noise),
+        Schedule(options.minutes, options.learning_rate, final_share=options.final_share),
+        options.seed,
+        device,
+        options.checkpoint,
+    )
+    logger.info("%d parameters", sum(p.numel() for p in trainer.model.parameters()))
+    trainer.run()
+    for kind, wanted in (("centrosymmetric", True), ("non-centrosymmetric", False)):
+        crystals = [
+            c for c in pools.held_out if space_group(c.number).centrosymmetric is wanted
+        ]
+        if crystals:
+            found = evaluate(
+                trainer.average, crystals, CALCULATED_2A, config.grid_points_per_d_min,
+                device=device,
+            )  # fmt: skip
+            logger.info("held out, %s:\n%s", kind, found.summary())
+
+
+if __name__ == "__main__":
+    main()
