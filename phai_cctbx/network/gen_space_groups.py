@@ -53,6 +53,7 @@ def axes_of_equal_gridding(rotations) -> list[int]:
 
 
 def entry(number: int, rotation_table: list) -> dict:
+    """Row of the table for one group; rotations new to `rotation_table` are added to it."""
     info = sgtbx.space_group_info(number=number)
     group, group_type = info.group(), info.type()
     centring = [in_24ths(group(i, 0, 0)) for i in range(group.n_ltr())]
@@ -93,6 +94,7 @@ def entry(number: int, rotation_table: list) -> dict:
 
 
 def main() -> None:
+    """Write the table beside this file."""
     rotation_table: list = []
     groups = [entry(number, rotation_table) for number in range(1, 231)]
     lines = ",\n".join(json.dumps(group, separators=(",", ":")) for group in groups)

@@ -90,7 +90,7 @@ def _table() -> tuple[int, np.ndarray, dict[int, dict]]:
     return content["denominator"], rotations, {g["number"]: g for g in content["groups"]}
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def space_group(number: int) -> SpaceGroup:
     """Space group of a number from International Tables A, in its reference setting.
 

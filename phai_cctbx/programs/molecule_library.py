@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 # cctbx must be loaded before RDKit, which importing this package does
-from rdkit import Chem, RDLogger
+from rdkit import Chem
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
 from phai_cctbx.training.dimers import INVERSION, MIRROR, TWOFOLD, joined

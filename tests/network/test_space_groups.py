@@ -96,7 +96,7 @@ def test_grid_factors_map_the_grid_onto_itself(number):
             assert group.equal_gridding[i] == group.equal_gridding[j]
 
 
-@pytest.mark.parametrize("number", (14, 43, 62, 92, 155, 198, 227))
+@pytest.mark.parametrize("number", [14, 43, 62, 92, 155, 198, 227])
 def test_structure_factors_obey_the_operators(number):
     group = space_group(number)
     info = sgtbx.space_group_info(number=number)
