@@ -21,8 +21,8 @@ BOND_TOLERANCE = 0.40
 BOND_TOLERANCE_HYDROGEN = 0.25
 """The same for bonds of hydrogen, which are stiff; hydrogen bonds stay out."""
 
-CLOSEST_BOND = 0.45
-"""No bond is shorter (A) than the sum of covalent radii by more than this."""
+CLOSEST_BOND, CLOSEST_BOND_METAL = 0.45, 0.9
+"""No bond is shorter (A) than the sum of covalent radii by more than this; of metals (M=O)."""
 
 NONMETALS = frozenset("H D He B C N O F Ne Si P S Cl Ar Ge As Se Br Kr Te I Xe At".split())
 
@@ -69,7 +69,9 @@ def bonded(element_1: str, element_2: str, distance: float) -> bool:
 
 def closest_approach(element_1: str, element_2: str) -> float:
     """Distance (A) below which two atoms that are both there cannot be."""
-    return covalent_radius(element_1) + covalent_radius(element_2) - CLOSEST_BOND
+    metal = is_metal(element_1) or is_metal(element_2)
+    shortening = CLOSEST_BOND_METAL if metal else CLOSEST_BOND
+    return covalent_radius(element_1) + covalent_radius(element_2) - shortening
 
 
 def contacts(structure: xray.structure, cutoff: float) -> list[list[Neighbour]]:

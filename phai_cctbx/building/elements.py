@@ -58,43 +58,60 @@ class Site:
     neighbours: tuple[tuple[int, float], ...] = ()
 
 
+_TERMINAL_TO_SP_CARBON = {
+    "N": ((1.12, 1.18),),
+    "C": ((1.16, 1.21),),
+    "O": ((1.12, 1.20),),
+    "S": ((1.55, 1.66),),
+}
+"""The same where the carbon atom has but one other neighbour, in line."""
+
 _TERMINAL_TO_CARBON = {
     # Allen et al., J. Chem. Soc. Perkin Trans. 2, S1 (1987): range (A) of a bond from C
     # to an atom that has no other neighbour but hydrogen
     "O": ((1.18, 1.44),),
-    "N": ((1.12, 1.18), (1.30, 1.51)),
+    "N": ((1.30, 1.51),),
     "F": ((1.31, 1.42),),
-    "C": ((1.17, 1.21), (1.29, 1.36), (1.44, 1.56)),
+    "C": ((1.30, 1.36), (1.44, 1.56)),
     "Cl": ((1.70, 1.82),),
     "Br": ((1.86, 2.00),),
     "S": ((1.60, 1.83),),
 }
 
-RANGE_SOFTNESS = 0.03
+RANGE_SOFTNESS = 0.025
 """Standard deviation (A) of a distance outside its range."""
 
 
-def geometry_cost(element: str, neighbours, elements) -> float:
-    """Cost (nats) of an element on a site, given the elements around it."""
+def _bonded_nonmetals(i: int, elements, sites) -> list[tuple[int, float]]:
+    """Non-metals that an atom is bonded to: index and distance (A)."""
+    return [
+        (j, distance)
+        for j, distance in sites[i].neighbours
+        if not is_metal(elements[j]) and bonded(elements[i], elements[j], distance)
+    ]
+
+
+def geometry_cost(i: int, elements, sites) -> float:
+    """Cost (nats) of the element on a site, given the elements around it."""
+    element = elements[i]
     cost = 0.0
-    for j, distance in neighbours:
+    for j, distance in sites[i].neighbours:
         short = closest_approach(element, elements[j]) + 0.1 - distance
         if short > 0:
             cost += min(0.5 * (short / RANGE_SOFTNESS) ** 2, EXCESS_NEIGHBOUR_COST)
     if is_metal(element):
         return cost
-    near = [
-        (elements[j], d)
-        for j, d in neighbours
-        if not is_metal(elements[j]) and bonded(element, elements[j], d)
-    ]
+    near = _bonded_nonmetals(i, elements, sites)
     cost += EXCESS_NEIGHBOUR_COST * max(0, len(near) - MAX_NEIGHBOURS.get(element, 6))
-    if len(near) == 1 and near[0][0] == "C" and element in _TERMINAL_TO_CARBON:
-        distance = near[0][1]
-        outside = min(
-            max(low - distance, distance - high, 0.0) for low, high in _TERMINAL_TO_CARBON[element]
-        )
-        cost += min(0.5 * (outside / RANGE_SOFTNESS) ** 2, EXCESS_NEIGHBOUR_COST)
+    if len(near) == 1 and elements[near[0][0]] == "C":
+        j, distance = near[0]
+        linear = len(_bonded_nonmetals(j, elements, sites)) <= 2
+        ranges = _TERMINAL_TO_CARBON.get(element, ())
+        if linear:
+            ranges = (*ranges, *_TERMINAL_TO_SP_CARBON.get(element, ()))
+        if ranges:
+            outside = min(max(low - distance, distance - high, 0.0) for low, high in ranges)
+            cost += min(0.5 * (outside / RANGE_SOFTNESS) ** 2, EXCESS_NEIGHBOUR_COST)
     return cost
 
 
@@ -163,9 +180,6 @@ def _search(cost, sites, palette, wanted) -> tuple[float, list[int]]:
     choice = [int(k) for k in np.argmin(cost, axis=1)]
     around = [{j for j, _ in site.neighbours} for site in sites]
 
-    def geometry(i, elements):
-        return geometry_cost(elements[i], sites[i].neighbours, elements)
-
     def counts_cost(counts):
         if not wanted:
             return 0.0
@@ -177,7 +191,7 @@ def _search(cost, sites, palette, wanted) -> tuple[float, list[int]]:
 
     def local(indices):
         affected = set(indices).union(*(around[i] for i in indices))
-        return sum(geometry(i, elements) for i in affected)
+        return sum(geometry_cost(i, elements, sites) for i in affected)
 
     for _ in range(20):
         changed = False
@@ -219,5 +233,5 @@ def _search(cost, sites, palette, wanted) -> tuple[float, list[int]]:
         if not changed:
             break
     total = sum(cost[i, k] for i, k in enumerate(choice)) + counts_cost(counts)
-    total += sum(geometry(i, elements) for i in range(len(sites)))
+    total += sum(geometry_cost(i, elements, sites) for i in range(len(sites)))
     return total, choice

@@ -400,7 +400,7 @@ class HydrogenPlacer:
 
 
 def hydrogen_names(parent: str, element: str, n: int) -> list[str]:
-    """Names of the hydrogens of an atom: H1 on C1, HN1 on N1, a letter each where there are more."""
+    """Names of the hydrogens of an atom: H1 on C1, HN1 on N1, HN1A and so on for several."""
     number = parent[len(element) :]
     stem = f"H{number}" if element == "C" else f"H{element.upper()}{number}"
     return [stem] if n == 1 else [f"{stem}{'ABCD'[k]}" for k in range(n)]

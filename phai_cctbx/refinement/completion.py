@@ -60,8 +60,11 @@ MIN_TRIAL_HEIGHT = 0.45
 BOND_REACH = 2.1
 """Distance (A) within which neighbours speak about an element."""
 
-POWER_ERROR = 0.3
-"""Standard uncertainty (electrons) of refined scattering powers, typical."""
+POWER_ERROR = 0.1
+"""Standard uncertainty (electrons) of refined scattering powers besides the relative one."""
+
+POWER_ERROR_PER_R1, MIN_POWER_ERROR = 0.75, 0.02
+"""Relative error of refined scattering powers, over R1 (measured on correct models), and least."""
 
 MIN_POWER = 0.45
 """Scattering power, over the median, below which there is no atom."""
@@ -184,6 +187,20 @@ class _Model:
         logger.info("%-40s R1 %.4f, %d atoms", step.action, step.r1, step.n_atoms)
         return self.result
 
+    @property
+    def changed(self) -> bool:
+        """True where atoms were added or removed since the last refinement."""
+        refined = self.result.xray_structure.scatterers().size()
+        return refined != self.structure.scatterers().size()
+
+    def heavy_atoms(self) -> list[int]:
+        """Scatterers other than hydrogen."""
+        return [
+            i
+            for i, s in enumerate(self.structure.scatterers())
+            if element_of(s) not in HYDROGENS
+        ]
+
     def riding_arguments(self) -> dict:
         """What `refine` needs to know about the hydrogens."""
         if not self.riding:
@@ -229,14 +246,14 @@ def _with_elements(structure: xray.structure, elements) -> xray.structure:
     return result
 
 
-def _element_sites(structure: xray.structure, z, z_esd) -> list[Site]:
+def _element_sites(structure: xray.structure, z) -> list[Site]:
     """What is known about the elements of a structure's atoms."""
     near = contacts(structure, BOND_REACH)
     order = structure.space_group().order_z()
     return [
         Site(
             z=float(z[i]),
-            z_esd=float(z_esd[i]),
+            z_esd=POWER_ERROR,
             weight=scatterer.multiplicity() / order,
             neighbours=tuple((n.index, n.distance) for n in near[i]),
         )
@@ -251,26 +268,35 @@ def _drop(structure: xray.structure, unwanted) -> xray.structure:
     return structure.select(flex.size_t(keep))
 
 
-def scattering_powers(model: _Model, n_cycles: int = 4) -> tuple[np.ndarray, np.ndarray]:
-    """Scattering power (electrons) of each atom and its error, from refined occupancies.
+def scattering_powers(model: _Model, n_cycles: int = 4) -> np.ndarray:
+    """Scattering power (electrons) of each non-hydrogen atom, from refined occupancies.
 
     All occupancies are refined together with U, so that their common scale is free; it is
     returned as it comes out. The model itself is not changed.
     """
     structure = model.structure
+    heavy = model.heavy_atoms()
     prepare_scattering(structure, model.radiation, model.wavelength)
     result = refine(
         structure,
         model.f_sq,
         weighting=model.weighting,
         n_cycles=n_cycles,
-        occupancies=range(structure.scatterers().size()),
+        occupancies=heavy,
         wavelength=model.wavelength,
+        temperature=model.temperature,
+        **model.riding_arguments(),
     )
-    scatterers = result.xray_structure.scatterers()
-    numbers = np.array([atomic_number(element_of(s)) for s in scatterers], dtype=float)
-    occupancies = np.array([s.occupancy for s in scatterers])
-    return numbers * occupancies, np.full(len(numbers), POWER_ERROR)
+    scatterers = structure.scatterers()
+    refined = result.xray_structure.scatterers()
+    return np.array(
+        [
+            atomic_number(element_of(scatterers[i]))
+            * refined[i].occupancy
+            / max(scatterers[i].occupancy, 0.01)
+            for i in heavy
+        ]
+    )
 
 
 def _first_model(model: _Model, trial) -> None:
@@ -289,43 +315,35 @@ def _first_model(model: _Model, trial) -> None:
     structure = structure.select(flex.size_t(keep))
     z = MEAN_ATOMIC_NUMBER * heights[keep]
     elements = assign_elements(
-        _element_sites(structure, z, 0.1 * z),
+        _element_sites(structure, z),
         model.composition,
         model.order,
         fit_scale=True,
-        relative_error=0.15,
+        relative_error=0.18,
     )
     model.structure = _with_elements(structure, elements)
 
 
 def _isotropic(model: _Model, n_rounds: int = 8) -> None:
     """Least squares, pruning, elements and difference maps in turns until nothing changes."""
-    seen: set[tuple] = set()
-    previous = None
+    previous = float("inf")
     for round_number in range(1, n_rounds + 1):
         model.refine(f"isotropic, round {round_number}", n_cycles=6)
-        dropped = _prune(model)
-        if dropped:
+        changes = _prune(model)
+        if changes:
             model.refine("without atoms of no density", n_cycles=4)
-        relabelled = _relabel(model) if model.result.r1 < R1_HOPELESS else 0
-        if relabelled:
-            model.refine("other elements", n_cycles=4)
+        r1 = model.result.r1
+        hopeless = r1 > R1_HOPELESS
+        if hopeless and round_number > 2 and r1 > previous - 0.02:
+            break
+        if not hopeless:
+            changes += _drop_weak(model)
+            changes += _relabel(model, "isotropic, other elements")
         added = _add_atoms(model)
-        if not (dropped or added or relabelled):
+        if not (changes or added) or (not added and r1 > previous - 0.001):
             break
-        state = tuple(sorted(element_of(s) for s in model.structure.scatterers()))
-        if round_number > 3 and state in seen:
-            break
-        seen.add(state)
-        if (
-            previous is not None
-            and round_number > 2
-            and model.result.r1 > R1_HOPELESS
-            and model.result.r1 > previous - 0.01
-        ):
-            break
-        previous = model.result.r1
-    if model.history[-1].n_atoms != model.structure.scatterers().size():
+        previous = r1
+    if model.changed:
         model.refine("isotropic, last", n_cycles=6)
 
 
@@ -357,23 +375,55 @@ def _prune(model: _Model) -> int:
     return 0
 
 
-def _relabel(model: _Model) -> int:
-    """Assign elements anew from refined scattering powers; the number of changes."""
-    z, z_esd = scattering_powers(model)
-    structure = model.structure
-    noise = [i for i in range(len(z)) if z[i] < MIN_POWER * np.median(z)]
-    if noise and len(noise) < len(z):
-        model.structure = structure = _drop(structure, noise)
-        keep = [i for i in range(len(z)) if i not in set(noise)]
-        z, z_esd = z[keep], z_esd[keep]
+def _drop_weak(model: _Model) -> int:
+    """Remove atoms of hardly any scattering power; their number."""
+    z = scattering_powers(model)
+    weak = [i for i in range(len(z)) if z[i] < MIN_POWER * np.median(z)]
+    if not weak or len(weak) == len(z):
+        return 0
+    model.structure = _drop(model.structure, weak)
+    model.refine("without weak atoms", n_cycles=4)
+    return len(weak)
+
+
+def _relabel(model: _Model, action: str) -> int:
+    """Assign elements anew from refined scattering powers; the number of changes.
+
+    A change that does not lower R1 is taken back.
+    """
+    z = scattering_powers(model)
+    before = (model.structure, model.result)
+    heavy = model.structure.select(flex.size_t(model.heavy_atoms()))
+    relative_error = min(max(POWER_ERROR_PER_R1 * model.result.r1, MIN_POWER_ERROR), 0.15)
     elements = assign_elements(
-        _element_sites(structure, z, z_esd), model.composition, model.order, fit_scale=True
+        _element_sites(heavy, z),
+        model.composition,
+        model.order,
+        fit_scale=True,
+        relative_error=relative_error,
     )
-    changes = len(noise)
-    for scatterer, element in zip(structure.scatterers(), elements, strict=True):
-        changes += element_of(scatterer) != element
-    model.structure = _with_elements(structure, elements)
-    return changes
+    changes = sum(
+        element_of(scatterer) != element
+        for scatterer, element in zip(heavy.scatterers(), elements, strict=True)
+    )
+    if not changes:
+        return 0
+    with_hydrogens = bool(model.riding)
+    riding, extinction = model.riding, model.extinction
+    model.structure = _with_elements(heavy, elements)
+    model.riding = []
+    model.refine(action, n_cycles=4)
+    if with_hydrogens:
+        model.structure = rename(model.structure)
+        model.refine("renamed", n_cycles=1)
+        _place_hydrogens(model)
+        model.refine(f"{action}, hydrogens", n_cycles=5)
+    if model.result.r1 < before[1].r1 - 1e-5:
+        return changes
+    model.structure, model.result = before
+    model.riding, model.extinction = riding, extinction
+    model.history.append(Step("taken back", model.result.r1, model.structure.scatterers().size()))
+    return 0
 
 
 def _add_atoms(model: _Model) -> int:
@@ -454,17 +504,19 @@ def complete_structure(
 
 
 def _anisotropic(model: _Model, hydrogens: bool) -> None:
-    """Anisotropic displacements, elements once more."""
+    """Anisotropic displacements, elements once more, then hydrogens."""
     model.structure.convert_to_anisotropic()
     model.refine("anisotropic", n_cycles=6)
-    if _relabel(model):
-        model.refine("anisotropic, other elements", n_cycles=6)
+    _relabel(model, "anisotropic, other elements")
     _update_weights(model)
     model.structure = rename(assemble(model.structure))
-    model.refine("weights", n_cycles=6)
+    model.refine("weights", n_cycles=5)
     if hydrogens:
         _place_hydrogens(model)
         model.refine("hydrogens", n_cycles=6)
+        for _ in range(2):
+            if not _relabel(model, "other elements"):
+                break
         _update_weights(model)
         model.refine("hydrogens, weights", n_cycles=6)
 
