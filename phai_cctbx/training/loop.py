@@ -121,6 +121,7 @@ class Trainer:
         self.step = 0
         self.crystals = 0
         self.seconds = 0.0
+        self.groups: set[int] = set()
         if self.checkpoint.exists():
             self._resume()
         self.rng = np.random.default_rng([seed, self.step])
@@ -138,7 +139,7 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.crystals = state["step"], state["crystals"]
-        self.seconds = state["seconds"]
+        self.seconds, self.groups = state["seconds"], set(state["groups"])
         logger.info("resumed from %s: step %d", self.checkpoint, self.step)
 
     def save(self) -> None:
@@ -154,6 +155,7 @@ class Trainer:
             "step": self.step,
             "crystals": self.crystals,
             "seconds": self.seconds,
+            "groups": sorted(self.groups),
         }
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.checkpoint.with_suffix(".part")
@@ -216,6 +218,7 @@ class Trainer:
                 kept.lerp_(new, 1.0 - decay)
         self.step += 1
         self.crystals += len(crystals)
+        self.groups.update(c.number for c in crystals)
         return loss.item()
 
     def run(self) -> None:

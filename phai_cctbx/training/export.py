@@ -1,0 +1,89 @@
+"""From a checkpoint to a model file: ``python -m phai_cctbx.training.export``.
+
+Takes the averaged weights, scales kappa so that the confidence is true on crystals that were not
+trained on, and writes one self-describing TorchScript file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import torch
+
+from phai_cctbx.network.model_file import ModelMetadata, save_model
+from phai_cctbx.network.operator import FourierOperator, OperatorConfig
+from phai_cctbx.training.calibration import calibration_error, kappa_scales, phase_errors
+from phai_cctbx.training.crystals import Crystal, read_crystals
+from phai_cctbx.training.diffraction import Experiment
+
+logger = logging.getLogger(__name__)
+
+
+def export(
+    checkpoint: Path, calibration: list[Crystal], name: str, training_set: str, path: Path
+) -> ModelMetadata:
+    """Write the model of a checkpoint.
+
+    Parameters
+    ----------
+    checkpoint : Path
+        Of `Trainer`.
+    calibration : list of Crystal
+        Artificial crystals that were not trained on.
+    name, training_set : str
+        Kept in the file.
+    path : Path
+    """
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    config = OperatorConfig(**state["config"])
+    model = FourierOperator(config)
+    model.load_state_dict(state["average"])
+    model.eval()
+    experiment = Experiment(**{k: tuple(v) if k == "d_min" else v
+                               for k, v in state["experiment"].items()})  # fmt: skip
+    errors = phase_errors(model, calibration, experiment, config.grid_points_per_d_min)
+    scales = kappa_scales(errors)
+    logger.info(
+        "kappa scales %.2f (centric) %.2f (acentric): calibration error %.3f, without them %.3f",
+        *scales,
+        calibration_error(errors, scales),
+        calibration_error(errors, (1.0, 1.0)),
+    )
+    metadata = ModelMetadata(
+        name=name,
+        training_set=training_set,
+        d_min_range=experiment.d_min,
+        grid_points_per_d_min=config.grid_points_per_d_min,
+        groups=tuple(state["groups"]),
+        kappa_scale=scales,
+        training={
+            "seed": state["seed"],
+            "steps": state["step"],
+            "crystals": state["crystals"],
+            "hours": round(state["seconds"] / 3600.0, 2),
+            "config": state["config"],
+        },
+    )
+    save_model(model, metadata, path)
+    return metadata
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
+    p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    p.add_argument("--checkpoint", type=Path, required=True)
+    p.add_argument("--calibration", type=Path, required=True, help=".npz of unseen crystals")
+    p.add_argument("--n-calibration", type=int, default=300)
+    p.add_argument("--name", required=True)
+    p.add_argument("--training-set", required=True, help="one line that describes it")
+    p.add_argument("--out", type=Path, required=True)
+    options = p.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    crystals = read_crystals(options.calibration)[-options.n_calibration :]
+    export(options.checkpoint, crystals, options.name, options.training_set, options.out)
+
+
+if __name__ == "__main__":
+    main()
