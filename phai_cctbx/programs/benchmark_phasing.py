@@ -15,6 +15,7 @@ from phai_cctbx.phasing.normalisation import prepare
 from phai_cctbx.phasing.scoring import R_SOLVED, score_r
 from phai_cctbx.programs.benchmark_entries import KINDS, MEASURED, Entry, reference_structure
 from phai_cctbx.programs.benchmark_rows import Row
+from phai_cctbx.programs.benchmark_table import NOT_TRAINED
 from phai_cctbx.programs.benchmark_table import phasing_table as table
 
 #: Kinds of entries that the job runs on.
@@ -51,23 +52,31 @@ def run(entry: Entry, settings) -> Row:
         "d_min": data.f_obs.d_min(),
         "r1_published": entry.r1_published,
     }
+    phaser = make_phaser(
+        settings.strategy or "neural", seed=settings.seed, **settings.phaser_options()
+    )
     started = time.perf_counter()
     try:
-        result = make_phaser(
-            settings.strategy or "neural",
-            seed=settings.seed,
-            **settings.phaser_options(),
-        )(data.f_obs)
+        result = phaser(data.f_obs)
     except Sorry as error:
         return Row(**row, message=" ".join(str(error).split()))
+    seconds = time.perf_counter() - started
     r = score_r(result.f_phased, data.f_calc).r
     return Row(
         **row,
         r=r,
         confidence=result.expected_r,
         solved=r > R_SOLVED,
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
+        message=None if _is_trained_on(phaser, data.f_obs) else NOT_TRAINED,
     )
+
+
+def _is_trained_on(phaser, f_obs):
+    """False where the phaser is a model that names its space groups, and this is none of them."""
+    metadata = getattr(phaser, "metadata", None)
+    number = f_obs.space_group_info().type().number()
+    return metadata is None or number in metadata.groups
 
 
 def line(row: Row) -> str:
@@ -78,6 +87,7 @@ def line(row: Row) -> str:
     return (
         f"{head} V {row.volume:6.0f}  d_min {row.d_min:.2f}  r {row.r:6.3f}"
         f"  confidence {row.confidence:.3f}  {row.seconds:6.1f} s"
+        f"  {row.message or ''}".rstrip()
     )
 
 

@@ -18,6 +18,9 @@ VOLUME_BOUNDS = (500, 700, 1000, 1500, 2500)
 #: Phases that show most of a structure, though not all.
 R_USEFUL = 0.85
 
+#: Message of a row whose space group the model was not trained on.
+NOT_TRAINED = "the model was not trained on this space group"
+
 _ALL = "all"
 _HEADER = (
     f"{'space group':<14s} {'volume':>9s} {'n':>4s} {'mean r':>7s} {f'r>{R_SOLVED}':>7s}"
@@ -29,16 +32,25 @@ def phasing_table(rows) -> list[str]:
     """Lines that sum up phasing by space group type and volume, each kind apart.
 
     Settings of one space group count together. AUC is the chance that the confidence of a phased
-    structure (r > 0.95) is above that of another one. Structures without a result are counted
-    below the table with what was said of them.
+    structure (r > 0.95) is above that of another one. Groups that the model was not trained on
+    have a table of their own; structures without a result are counted with what was said of them.
     """
     lines = []
     for kind in KINDS:
         of_kind = [row for row in rows if row.kind == kind]
-        if of_kind:
-            lines += ["", f"{kind.capitalize()} amplitudes", _HEADER, "-" * len(_HEADER)]
-            lines += _phasing_lines([row for row in of_kind if row.r is not None])
-            lines += failure_lines([row for row in of_kind if row.r is None])
+        phased = [row for row in of_kind if row.r is not None]
+        for title, part in (
+            ("amplitudes", [row for row in phased if row.message != NOT_TRAINED]),
+            (
+                "amplitudes in space groups that the model was not trained on",
+                [row for row in phased if row.message == NOT_TRAINED],
+            ),
+        ):
+            if part:
+                lines += ["", f"{kind.capitalize()} {title}", _HEADER, "-" * len(_HEADER)]
+                lines += _phasing_lines(part)
+        failed = failure_lines([row for row in of_kind if row.r is None])
+        lines += ["", f"{kind.capitalize()} amplitudes, failures", *failed] if failed else []
     return lines
 
 

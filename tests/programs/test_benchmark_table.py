@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,7 @@ from libtbx.utils import Sorry
 
 from phai_cctbx.programs.benchmark_rows import Row, read_rows, write_rows
 from phai_cctbx.programs.benchmark_table import (
+    NOT_TRAINED,
     area_under_curve,
     phasing_table,
     solution_table,
@@ -73,12 +75,20 @@ def test_settings_of_one_group_count_together_and_kinds_apart():
     ]
     lines = phasing_table(rows)
     text = "\n".join(lines)
-    calculated, measured = text.split("Measured amplitudes")
+    calculated, measured = text.split("Measured amplitudes", 1)
     assert "P 1 21/c 1       500-700    2   0.745    50 %    50 %   1.00" in calculated
     assert "P -1           1500-2500    1   0.900     0 %   100 %      -" in calculated
     assert "1 without a result: out of memory (e)" in calculated
     assert "P -1                <500    1   0.970   100 %   100 %" in measured
     assert "e" not in [line.split()[0] for line in measured.splitlines() if line]
+
+
+def test_groups_that_the_model_does_not_know_are_apart():
+    known = phased("a", "P -1", 600, 0.99, 0.9)
+    unknown = replace(phased("b", "P b c a", 600, 0.30, 0.4), message=NOT_TRAINED)
+    first, second = "\n".join(phasing_table([known, unknown])).split("not trained on")
+    assert "P -1" in first and "P b c a" not in first
+    assert "P b c a          500-700    1   0.300" in second and "P -1" not in second
 
 
 def test_solution_table():

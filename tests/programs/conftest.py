@@ -1,0 +1,69 @@
+"""Data to solve: measured thpp in a folder of its own, and simulated sucrose."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+# cctbx
+from cctbx import xray
+from cctbx.array_family import flex
+
+SUCROSE_INS = """TITL sucrose, simulated, in P 1
+CELL 0.71073 {cell}
+ZERR 1 0.001 0.001 0.001 0.01 0.01 0.01
+LATT -1
+SFAC C H O
+UNIT {unit}
+HKLF 4
+END
+"""
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """A simulated data set and the structure it comes from."""
+
+    ins: Path
+    structure: xray.structure
+
+
+def simulate_intensities(structure, d_min, relative_sigma=0.03, seed=20):
+    """Intensities with Gaussian errors, sigma^2 = (relative_sigma I)^2 + (0.01 <I>)^2."""
+    f_sq = structure.structure_factors(d_min=d_min, anomalous_flag=False).f_calc().norm()
+    data = f_sq.data().as_numpy_array()
+    sigmas = np.hypot(relative_sigma * data, 0.01 * data.mean())
+    noisy = data + np.random.default_rng(seed).normal(0.0, sigmas)
+    scale = 9000.0 / noisy.max()
+    return f_sq.customized_copy(
+        data=flex.double(noisy * scale), sigmas=flex.double(sigmas * scale)
+    ).set_observation_type_xray_intensity()
+
+
+@pytest.fixture
+def thpp(thpp_folder, tmp_path, monkeypatch):
+    """thpp.ins and thpp.hkl in an empty current folder."""
+    for extension in ("ins", "hkl"):
+        shutil.copy(thpp_folder / f"thpp.{extension}", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "thpp.ins"
+
+
+@pytest.fixture(scope="session")
+def sucrose(thpp_folder, tmp_path_factory):
+    """Sucrose in P 1 to 0.9 A, from the model that cctbx installs."""
+    folder = tmp_path_factory.mktemp("sucrose")
+    structure = xray.structure.from_shelx(filename=str(thpp_folder / "sucrose_p1.res"))
+    counts = structure.unit_cell_content()
+    ins = folder / "sucrose.ins"
+    ins.write_text(
+        SUCROSE_INS.format(
+            cell=" ".join(f"{x:.4f}" for x in structure.unit_cell().parameters()),
+            unit=" ".join(f"{counts[element]:.0f}" for element in ("C", "H", "O")),
+        )
+    )
+    with ins.with_suffix(".hkl").open("w") as out:
+        simulate_intensities(structure, 0.9).export_as_shelx_hklf(out)
+    return Simulated(ins, structure)
