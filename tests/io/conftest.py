@@ -63,8 +63,8 @@ def shelx_files(tmp_path):
     f_calc = structure.structure_factors(d_min=0.9).f_calc()
     intensities = flex.norm(f_calc.data())
     rows = [
-        f"{h:4d}{k:4d}{l:4d}{i:8.2f}{0.02 * i + 0.05:8.2f}"
-        for (h, k, l), i in zip(f_calc.indices(), intensities)
+        f"{h:4d}{k:4d}{m:4d}{i:8.2f}{0.02 * i + 0.05:8.2f}"
+        for (h, k, m), i in zip(f_calc.indices(), intensities)
     ]
     hkl = "\n".join([*rows, "   0   0   0    0.00    0.00"]) + "\n"
     ins = (
