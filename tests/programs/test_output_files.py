@@ -20,9 +20,14 @@ def test_all_files_appear_together(tmp_path):
 
 def test_an_error_leaves_nothing(tmp_path):
     files = OutputFiles("x", ["res", "json"], tmp_path)
-    with pytest.raises(ZeroDivisionError), files.staged() as paths:
-        paths["res"].write_text("atoms")
-        1 / 0  # noqa: B018
+
+    def fail_half_way():
+        with files.staged() as paths:
+            paths["res"].write_text("atoms")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        fail_half_way()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -46,9 +51,14 @@ def test_existing_files_are_refused_by_name_and_left_alone(tmp_path):
 
 def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path):
     files = OutputFiles("x", ["res"], tmp_path)
-    with pytest.raises(Sorry, match=r"x\.res"), files.staged() as paths:
-        paths["res"].write_text("new")
-        (tmp_path / "x.res").write_text("mine")
+
+    def write_while_another_does():
+        with files.staged() as paths:
+            paths["res"].write_text("new")
+            (tmp_path / "x.res").write_text("mine")
+
+    with pytest.raises(Sorry, match=r"x\.res"):
+        write_while_another_does()
     assert (tmp_path / "x.res").read_text() == "mine"
 
 

@@ -87,7 +87,7 @@ def test_coarse_data_give_phases_and_no_structure(thpp):
     summary = json.loads(result.files["json"].read_text())
     assert summary["r1"] is None and summary["n_atoms"] is None
     assert summary["confidence"] == pytest.approx(result.phasing.expected_r)
-    assert set(path.name for path in thpp.parent.glob("thpp_phai.*")) == {
+    assert {path.name for path in thpp.parent.glob("thpp_phai.*")} == {
         f"thpp_phai.{extension}" for extension in pipeline.EXTENSIONS
     }
     peaks = [line for line in result.files["res"].read_text().splitlines() if line[:1] == "Q"]
