@@ -1,37 +1,21 @@
-"""The number of threads that torch computes with.
+"""One thread for running a network: its operations are too small to be worth sharing out.
 
-torch takes it over from OpenMP when it is imported, and after ``cctbx.miller`` finds 1 there. So it
-is set where a network is run.
+What torch would do by itself depends on the order of imports: after ``cctbx.miller``, whose library
+holds stand-ins for OpenMP, it has one thread for good; before, it takes all cores, and then waits
+for them far longer than it computes where other programs keep them busy.
 """
 
-import os
+from contextlib import contextmanager
 
 import torch
 
-THREADS_VARIABLE = "OMP_NUM_THREADS"
 
-
-def set_threads(n_threads=None):
-    """Set the number of threads of torch in this process.
-
-    Parameters
-    ----------
-    n_threads : int, optional
-        By default what ``OMP_NUM_THREADS`` says, otherwise all cores that this process may use.
-
-    Returns
-    -------
-    int
-        The number set.
-    """
-    if n_threads is None:
-        named = os.environ.get(THREADS_VARIABLE, "")
-        n_threads = int(named) if named.isdigit() and int(named) > 0 else _usable_cores()
-    torch.set_num_threads(n_threads)
-    return n_threads
-
-
-def _usable_cores():
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+@contextmanager
+def one_thread():
+    """Let torch compute on one thread within, and as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

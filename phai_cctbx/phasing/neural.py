@@ -29,7 +29,7 @@ from phai_cctbx.network.frame import Frame, describe, stack
 from phai_cctbx.network.model_file import ModelFileError, ModelMetadata, load_model
 from phai_cctbx.network.normalisation import normalised_amplitudes
 from phai_cctbx.network.recycling import mean_confidence, recycle
-from phai_cctbx.network.threads import set_threads
+from phai_cctbx.network.threads import one_thread
 from phai_cctbx.phasing.result import PhasingResult
 
 logger = logging.getLogger(__name__)
@@ -89,8 +89,6 @@ class NeuralPhaser:
     d_min : float, optional
         Resolution used, A; by default 2.0 A, or where data or model end.
     seed : int
-    threads : int, optional
-        Threads of torch; by default OMP_NUM_THREADS, or all cores.
     progress : callable, optional
         Called with (starts done, starts at most).
     """
@@ -120,16 +118,16 @@ class NeuralPhaser:
         n_passes: int = 8,
         d_min: float | None = None,
         seed: int = 0,
-        threads: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ):
         if n_starts < 1 or n_passes < 1:
             raise Sorry(f"n_starts={n_starts}, n_passes={n_passes}: both must be at least 1.")
         self.model, self.metadata = cached_model(str(model or BUNDLED_MODEL))
         self.n_starts, self.n_passes = n_starts, n_passes
-        self.d_min, self.seed, self.threads = d_min, seed, threads
+        self.d_min, self.seed = d_min, seed
         self.progress = progress or (lambda done, total: None)
 
+    @one_thread()
     def __call__(self, f_obs: miller.array) -> PhasingResult:
         """Phase amplitudes.
 
@@ -149,7 +147,6 @@ class NeuralPhaser:
             Where no reflections are left in the resolution range.
         """
         began = time.monotonic()
-        set_threads(self.threads)
         amplitudes = unique_amplitudes(f_obs)
         amplitudes = amplitudes.select(amplitudes.d_spacings().data() >= self._cut(amplitudes))
         if amplitudes.size() < 3:

@@ -4,36 +4,30 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
 import phai_cctbx
-from cctbx import miller
-import torch
-from phai_cctbx.network.threads import set_threads
-assert torch.get_num_threads() == 1
-set_threads({asked})
-print(torch.get_num_threads())
+{imports}
+from phai_cctbx.network.threads import one_thread
+before = torch.get_num_threads()
+with one_thread():
+    within = torch.get_num_threads()
+print(before, within, torch.get_num_threads())
 """
 
 
-def threads(repository, asked, **environment):
-    kept = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+@pytest.mark.parametrize(
+    ("imports", "before"),
+    [("import torch; import cctbx.miller", 2), ("import cctbx.miller; import torch", 1)],
+)
+def test_one_thread_within_and_as_before_afterwards(repository, imports, before):
+    """The stand-ins for OpenMP in cctbx leave torch one thread where cctbx.miller comes first."""
     process = subprocess.run(
-        [sys.executable, "-c", CODE.format(asked=asked)],
-        env={**kept, "PYTHONPATH": str(repository), **environment},
+        [sys.executable, "-c", CODE.format(imports=imports)],
+        env={**os.environ, "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "2"},
         capture_output=True,
         text=True,
         check=True,
     )
-    return int(process.stdout)
-
-
-def test_all_cores_by_default(repository):
-    assert threads(repository, "") == len(os.sched_getaffinity(0))
-
-
-def test_the_variable_counts(repository):
-    assert threads(repository, "", OMP_NUM_THREADS="3") == 3
-
-
-def test_the_argument_counts_more(repository):
-    assert threads(repository, "2", OMP_NUM_THREADS="3") == 2
+    assert process.stdout.split() == [str(before), "1", str(before)]
