@@ -10,6 +10,9 @@ import phai_cctbx  # noqa: F401
 REPOSITORY = Path(__file__).resolve().parent.parent
 DATA_VARIABLE = "PHAI_CCTBX_DATA"
 
+# Small operations spread over cores that others keep busy run many times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def repository():
