@@ -163,9 +163,9 @@ class SolveResult:
 
     @property
     def formula(self) -> str:
-        """Formula of the structure, or of the cell contents as given where there is none."""
+        """Formula of the solved structure, or else of the cell contents as given."""
         contents = self.data.composition.unit_cell_contents
-        if self.solution is not None:
+        if self.solution is not None and self.solution.solved:
             contents = self.solution.composition
         units = self.data.z or self.data.crystal_symmetry.space_group().order_z()
         return formula({element: n / units for element, n in contents.items()})
@@ -299,7 +299,10 @@ def solve(
     progress = progress or (lambda stage, done, total: None)
     files = OutputFiles(prefix or Path(path).stem + PREFIX_SUFFIX, EXTENSIONS, directory, overwrite)
     with _captured_log() as log:
-        _log(f"phai_cctbx {__version__}", "", eff.strip())
+        _log(
+            f"phai_cctbx {__version__}: {path}, strategy {strategy}, seed {seed}"
+            f" (all parameters in {files.paths['eff'].name})"
+        )
         _log(*report.heading("Data"))
         progress("reading", 0, 1)
         data = read(path, hkl)
@@ -424,9 +427,33 @@ def _build(data, prepared, candidates, anisotropic, hydrogens, progress):
 
 def _warnings(data, prepared, solution) -> tuple[str, ...]:
     """What the user should know first, each once."""
-    left_out = [f"{count} reflections left out: {reason}" for reason, count in data.rejected]
-    built = [] if solution is None else solution.warnings
-    return tuple(dict.fromkeys([*left_out, *prepared.warnings, *built]))
+    warnings = [f"{count} reflections left out: {reason}" for reason, count in data.rejected]
+    warnings += prepared.warnings
+    if solution is not None:
+        warnings += solution.warnings
+        warnings += _other_formula(data, solution)
+    return tuple(dict.fromkeys(warnings))
+
+
+def _other_formula(data, solution) -> list[str]:
+    """A warning where the structure is not what the input says the cell contains."""
+    given = data.composition.unit_cell_contents
+    if data.composition.source.startswith("estimated") or not solution.solved:
+        return []
+    order = data.crystal_symmetry.space_group().order_z()
+    different = [
+        element
+        for element in {*given, *solution.composition}
+        if abs(given.get(element, 0) - solution.composition.get(element, 0)) > 0.5 * order
+    ]
+    if not different:
+        return []
+    units = data.z or order
+    found, named = (
+        formula({element: n / units for element, n in contents.items()})
+        for contents in (solution.composition, given)
+    )
+    return [f"The structure has {found}, the input names {named} ({data.composition.source})."]
 
 
 def _write(result, files, eff, log):
