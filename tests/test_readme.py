@@ -9,7 +9,8 @@ import pytest
 @pytest.mark.slow
 def test_python_blocks_run(repository, thpp_folder, tmp_path, monkeypatch):
     """Each block runs on its own, in a folder that holds the thpp data."""
-    blocks = re.findall(r"^```python\n(.*?)^```", (repository / "README.md").read_text(), re.M | re.S)
+    text = (repository / "README.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
     assert len(blocks) >= 2
     for number, block in enumerate(blocks):
         folder = tmp_path / str(number)
