@@ -72,6 +72,11 @@ def sfac_elements(header) -> list[str]:
     return elements
 
 
+def _has_long_sfac(groups) -> bool:
+    """Return whether an SFAC gives scattering factors in numbers."""
+    return any(name == "SFAC" and re.search(r"\s[-+]?\d*\.\d", lines[0]) for name, lines in groups)
+
+
 def cell_esds(header) -> tuple[float, ...]:
     """Return the standard uncertainties of the cell that ZERR gives, 0 where it gives none."""
     for name, lines in _grouped(header):
@@ -143,12 +148,12 @@ def build_header(
     keep("NEUT")
     if "NEUT" not in names and radiation == "neutron":
         lines.append("NEUT")
-    if not new_sfac:
+    if _has_long_sfac(kept):
         keep("SFAC")
-    elif known:
-        keep("SFAC")
-        lines.append(f"SFAC {' '.join(order[len(known) :])}")
+        if new_sfac:
+            lines.append(f"SFAC {' '.join(order[len(known) :])}")
     else:
+        # All elements on one line: iotbx reads only the last SFAC.
         lines.append(f"SFAC {' '.join(order)}")
     keep("DISP")
     if "DISP" not in names and radiation == "xray" and not _shelxl_knows(wavelength):

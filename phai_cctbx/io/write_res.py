@@ -190,7 +190,7 @@ def _atom(structure, i, label, elements, u_factor=None):
     if u_factor is not None:
         return [f"{start} {-u_factor:10.5f}"]
     if not scatterer.flags.use_u_aniso():
-        return [f"{start} {scatterer.u_iso:10.5f}"]
+        return [f"{start} {scatterer.u_iso:10.6f}"]
     u11, u22, u33, u12, u13, u23 = adptbx.u_star_as_u_cif(unit_cell, scatterer.u_star)
     return [
         f"{start} {u11:10.6f} =",
