@@ -243,6 +243,19 @@ def normalise(
     ).set_observation_type_xray_amplitude()
 
 
+def unique_amplitudes(observations: miller.array) -> miller.array:
+    """What a phaser works on: unique amplitudes in the standard asymmetric unit, no Friedel mates.
+
+    Intensities and unmerged lists go through `prepare`; unique amplitudes stay as they are.
+
+    Raises
+    ------
+    libtbx.utils.Sorry
+        If no reflection can be used.
+    """
+    return prepare(observations).f_obs.map_to_asu()
+
+
 def expected_intensity(
     f_sq: miller.array, composition: dict[str, float] | None = None, radiation: str = "xray"
 ) -> np.ndarray:

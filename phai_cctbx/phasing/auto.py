@@ -1,0 +1,163 @@
+"""Choosing a phasing strategy by name, and the strategy that chooses by itself.
+
+`AutoPhaser` runs what makes sense for the resolution and takes the better answer by a figure of
+merit that both are judged by, see there.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+# cctbx
+from cctbx import miller
+from libtbx.utils import Sorry
+
+from phai_cctbx.phasing.charge_flipping import ChargeFlippingPhaser
+from phai_cctbx.phasing.extension import extend_phases
+from phai_cctbx.phasing.normalisation import unique_amplitudes
+from phai_cctbx.phasing.peak_model import CONVINCING
+from phai_cctbx.phasing.result import PhasingResult
+
+logger = logging.getLogger(__name__)
+
+STRATEGIES = ("auto", "neural", "charge_flipping")
+#: Atoms stand apart in the map, and their peaks judge phases, down to this resolution (A).
+JUDGED_D_MIN = 1.6
+#: Phases that leave out more than this share of the resolution are extended.
+_EXTENSION_SHARE = 1.05
+
+
+class AutoPhaser:
+    """Charge flipping where atoms can be seen, the network everywhere, the better one returned.
+
+    - Data to 1.6 A or better: charge flipping first. If its peaks predict held-out amplitudes
+      convincingly (`probability_right` > 0.9, or three starts in one map), that is the answer.
+      Otherwise the network phases the data to the resolution it knows, `extend_phases` grows its
+      candidates to all reflections, and the result with the higher `cc_held_out` is taken: the
+      correlation of |E_obs| with |E_calc| of the strongest peaks, every reflection predicted
+      from a map without it.
+    - Data that end before 1.6 A: the network, judged by its own confidence. Charge flipping is no
+      alternative there.
+    - Where the network cannot be used (no model, or none for the space group), charge flipping
+      alone, and the log says so.
+
+    The other strategy's answers are the last of the `alternatives`.
+
+    Parameters
+    ----------
+    model, n_starts, n_passes
+        For the network; `n_starts` also limits charge flipping. None: their own defaults.
+    composition : dict of str to float, optional
+        Element -> atoms per unit cell.
+    seed : int
+    progress : callable, optional
+        Called with (starts done, starts in all) of the strategy at work.
+    """
+
+    name = "auto"
+    phil_str = ""
+
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        n_starts: int | None = None,
+        n_passes: int | None = None,
+        composition: dict[str, float] | None = None,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ):
+        common = {"n_starts": n_starts, "seed": seed, "progress": progress}
+        self.neural_options = _given(model=model, n_passes=n_passes, **common)
+        self.charge_flipping_options = _given(composition=composition, **common)
+        self.composition = composition
+        self.seed = seed
+
+    def __call__(self, f_obs: miller.array) -> PhasingResult:
+        """Phases of `f_obs` by the strategy that does best.
+
+        Raises
+        ------
+        libtbx.utils.Sorry
+            If neither strategy can be used.
+        """
+        began = time.monotonic()
+        f_obs = unique_amplitudes(f_obs)
+        results = []
+        atoms_are_seen = f_obs.d_min() <= JUDGED_D_MIN
+        if atoms_are_seen:
+            results.append(self.charge_flipping(f_obs))
+            merit = results[0].figures_of_merit
+            if merit["probability_right"] > CONVINCING or merit["n_agreeing"] >= 3:
+                return _ranked(results, began)
+            logger.info("Charge flipping alone does not convince: the network is asked.")
+        try:
+            neural = self.neural(f_obs)
+        except Sorry as reason:
+            logger.warning("Phasing goes on without the network. %s", reason)
+            if not results:
+                results.append(self.charge_flipping(f_obs))
+            return _ranked(results, began)
+        if not atoms_are_seen:
+            return _ranked([neural], began)
+        if neural.f_phased.d_min() > _EXTENSION_SHARE * f_obs.d_min():
+            logger.info("Phases to %.2f A grow to %.2f A.", neural.f_phased.d_min(), f_obs.d_min())
+        results.append(extend_phases(f_obs, neural, self.composition, self.seed))
+        results.sort(key=lambda result: result.figures_of_merit["cc_held_out"], reverse=True)
+        return _ranked(results, began)
+
+    def charge_flipping(self, f_obs: miller.array) -> PhasingResult:
+        """The answer of charge flipping alone."""
+        return ChargeFlippingPhaser(**self.charge_flipping_options)(f_obs)
+
+    def neural(self, f_obs: miller.array) -> PhasingResult:
+        """The answer of the network alone."""
+        return make_phaser("neural", **self.neural_options)(f_obs)
+
+
+def make_phaser(strategy: str = "auto", **options):
+    """The phaser of a strategy's name.
+
+    Parameters
+    ----------
+    strategy : {"auto", "neural", "charge_flipping"}
+    options
+        Keywords of its constructor.
+
+    Raises
+    ------
+    libtbx.utils.Sorry
+        For an unknown strategy, or an option that the strategy does not have.
+    """
+    if strategy == "auto":
+        phaser = AutoPhaser
+    elif strategy == "charge_flipping":
+        phaser = ChargeFlippingPhaser
+    elif strategy == "neural":
+        # torch is loaded only where the network is wanted.
+        from phai_cctbx.phasing.neural import NeuralPhaser as phaser
+    else:
+        raise Sorry(f"strategy={strategy}: one of {', '.join(STRATEGIES)} is expected.")
+    known = phaser.__init__.__code__.co_varnames[1 : phaser.__init__.__code__.co_argcount]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise Sorry(
+            f"strategy={strategy} has no option {', '.join(unknown)}; it has {', '.join(known)}."
+        )
+    return phaser(**options)
+
+
+def _given(**options):
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _ranked(results, began):
+    """The first result, with everything else as alternatives."""
+    best, *others = results
+    alternatives = list(best.alternatives)
+    for other in others:
+        alternatives += [replace(other, alternatives=()), *other.alternatives]
+    return replace(best, alternatives=tuple(alternatives), seconds=time.monotonic() - began)
