@@ -7,6 +7,7 @@ Two atoms are bonded when they are closer than the sum of their covalent radii
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -43,30 +44,40 @@ def element_of(scatterer: xray.scatterer) -> str:
     return scatterer.element_symbol().capitalize()
 
 
+@cache
 def atomic_number(element: str) -> int:
     """Atomic number of an element symbol (D counts as H)."""
     return tiny_pse.table("H" if element == "D" else element).atomic_number()
 
 
+@cache
 def covalent_radius(element: str) -> float:
     """Covalent radius in A."""
     return covalent_radii.table("H" if element == "D" else element).radius()
 
 
+@cache
 def is_metal(element: str) -> bool:
     """True for elements that bind by coordination rather than by covalent bonds."""
     return element not in NONMETALS
 
 
-def bonded(element_1: str, element_2: str, distance: float) -> bool:
-    """True where two elements at this distance (A) form a bond."""
+@cache
+def longest_bond(element_1: str, element_2: str) -> float:
+    """Distance (A) below which two elements are bonded; 0 for two hydrogens."""
     hydrogens = (element_1 in HYDROGENS) + (element_2 in HYDROGENS)
     if hydrogens == 2:
-        return False
+        return 0.0
     tolerance = BOND_TOLERANCE_HYDROGEN if hydrogens else BOND_TOLERANCE
-    return distance < covalent_radius(element_1) + covalent_radius(element_2) + tolerance
+    return covalent_radius(element_1) + covalent_radius(element_2) + tolerance
 
 
+def bonded(element_1: str, element_2: str, distance: float) -> bool:
+    """True where two elements at this distance (A) form a bond."""
+    return distance < longest_bond(element_1, element_2)
+
+
+@cache
 def closest_approach(element_1: str, element_2: str) -> float:
     """Distance (A) below which two atoms that are both there cannot be."""
     metal = is_metal(element_1) or is_metal(element_2)

@@ -78,6 +78,9 @@ _TERMINAL_TO_CARBON = {
     "S": ((1.60, 1.83),),
 }
 
+N_SCALES = 3
+"""Scales of the scattering powers, of all tried, that are searched with geometry."""
+
 RANGE_SOFTNESS = 0.025
 """Standard deviation (A) of a distance outside its range."""
 
@@ -157,7 +160,8 @@ def assign_elements(
     powers = np.array([scattering(element) for element in palette], dtype=float)
     z = np.array([site.z for site in sites])
     esd = np.array([site.z_esd for site in sites])
-    best = None
+    weights = np.array([site.weight for site in sites])
+    trials = []
     for scale in np.linspace(0.8, 1.25, 19) if fit_scale else (1.0,):
         sigma_sq = (scale * esd[:, None]) ** 2 + (relative_error * powers[None, :]) ** 2
         cost = 0.5 * (scale * z[:, None] - powers[None, :]) ** 2 / sigma_sq
@@ -165,25 +169,37 @@ def assign_elements(
         cost = np.minimum(cost, cost.min(axis=1, keepdims=True) + MAX_COST)
         if wanted:
             cost = cost + np.array([0.0 if e in wanted else FOREIGN_COST for e in palette])
+        prior = 0.5 * ((scale - 1) / 0.1) ** 2
+        counts = np.bincount(np.argmin(cost, axis=1), weights, len(palette))
+        unary = cost.min(axis=1).sum() + prior + _counts_cost(counts, palette, wanted)
+        trials.append((unary, prior, cost))
+    trials.sort(key=lambda trial: trial[0])
+    found = []
+    for _, prior, cost in trials[:N_SCALES]:
         total, choice = _search(cost, sites, palette, wanted)
-        total += 0.5 * ((scale - 1) / 0.1) ** 2
-        if best is None or total < best[0]:
-            best = (total, choice)
-    return [palette[k] for k in best[1]]
+        found.append((total + prior, choice))
+    return [palette[k] for k in min(found, key=lambda pair: pair[0])[1]]
+
+
+def _counts_cost(counts, palette, wanted) -> float:
+    """Cost (nats) of element counts that are not those of the composition."""
+    if not wanted:
+        return 0.0
+    return COUNT_COST * sum(
+        abs(count - wanted[element])
+        for count, element in zip(counts, palette, strict=True)
+        if element in wanted
+    )
 
 
 def _search(cost, sites, palette, wanted) -> tuple[float, list[int]]:
     """Local search for the cheapest assignment; its cost and palette indices."""
     weights = np.array([site.weight for site in sites])
-    target = np.array([wanted.get(element, 0.0) for element in palette])
-    in_composition = np.array([element in wanted for element in palette])
     choice = [int(k) for k in np.argmin(cost, axis=1)]
     around = [{j for j, _ in site.neighbours} for site in sites]
 
     def counts_cost(counts):
-        if not wanted:
-            return 0.0
-        return COUNT_COST * float(np.abs(counts - target)[in_composition].sum())
+        return _counts_cost(counts, palette, wanted)
 
     elements = [palette[k] for k in choice]
     counts = np.array([weights[[c == k for c in choice]].sum() for k in range(len(palette))])

@@ -29,7 +29,12 @@ from phai_cctbx.building.elements import Site, assign_elements
 from phai_cctbx.building.hydrogens import HydrogenGroup, HydrogenPlacer, add_hydrogens
 from phai_cctbx.building.naming import rename
 from phai_cctbx.building.peaks import find_peaks, fourier_map
-from phai_cctbx.refinement.least_squares import RefinementResult, prepare_scattering, refine
+from phai_cctbx.refinement.least_squares import (
+    CONVERGED_SHIFT_OVER_ESD,
+    RefinementResult,
+    prepare_scattering,
+    refine,
+)
 from phai_cctbx.refinement.maps import difference_coefficients
 from phai_cctbx.refinement.recycling import recycle
 from phai_cctbx.refinement.riding import (
@@ -46,6 +51,9 @@ VOLUME_PER_ATOM = 18.0
 
 R1_SOLVED = 0.20
 """A complete small-molecule structure has a lower R1; wrong ones seldom come below 0.35."""
+
+ROUGH_CONVERGENCE = 0.3
+"""Shift over esd at which a refinement on the way is good enough."""
 
 R1_HOPELESS = 0.45
 """Isotropic R1 above which a model that no longer improves is given up."""
@@ -178,14 +186,18 @@ class _Model:
             extinction=self.extinction,
             temperature=self.temperature,
             **self.riding_arguments(),
-            **kwargs,
+            **{"convergence": ROUGH_CONVERGENCE, **kwargs},
         )
         self.extinction = self.result.extinction
         self.structure = self.result.xray_structure.deep_copy_scatterers()
+        self.record(action)
+        return self.result
+
+    def record(self, action: str) -> None:
+        """Note what was done and where the model stands."""
         step = Step(action, self.result.r1, self.structure.scatterers().size())
         self.history.append(step)
         logger.info("%-40s R1 %.4f, %d atoms", step.action, step.r1, step.n_atoms)
-        return self.result
 
     @property
     def changed(self) -> bool:
@@ -282,6 +294,7 @@ def scattering_powers(model: _Model, n_cycles: int = 4) -> np.ndarray:
         model.f_sq,
         weighting=model.weighting,
         n_cycles=n_cycles,
+        convergence=ROUGH_CONVERGENCE,
         occupancies=heavy,
         wavelength=model.wavelength,
         temperature=model.temperature,
@@ -422,7 +435,7 @@ def _relabel(model: _Model, action: str) -> int:
         return changes
     model.structure, model.result = before
     model.riding, model.extinction = riding, extinction
-    model.history.append(Step("taken back", model.result.r1, model.structure.scatterers().size()))
+    model.record("taken back")
     return 0
 
 
@@ -507,6 +520,8 @@ def _anisotropic(model: _Model, hydrogens: bool) -> None:
     """Anisotropic displacements, elements once more, then hydrogens."""
     model.structure.convert_to_anisotropic()
     model.refine("anisotropic", n_cycles=6)
+    if _prune(model):
+        model.refine("without atoms of no density", n_cycles=4)
     _relabel(model, "anisotropic, other elements")
     _update_weights(model)
     model.structure = rename(assemble(model.structure))
@@ -566,7 +581,9 @@ def _update_weights(model: _Model) -> None:
 
 def _finish(model: _Model) -> Solution:
     """Last refinement with esds, and the verdict."""
-    result = model.refine("final", n_cycles=10, with_covariance=True)
+    result = model.refine(
+        "final", n_cycles=15, with_covariance=True, convergence=CONVERGED_SHIFT_OVER_ESD
+    )
     fft_map = fourier_map(difference_coefficients(result, model.f_sq))
     statistics = fft_map.statistics()
     return Solution(

@@ -297,7 +297,7 @@ def refine(
             ),
             restraints_manager=restraints,
             weighting_scheme=weighting.scheme(),
-            may_parallelise=False,
+            may_parallelise=True,
         )
 
     ls = normal_equations()
