@@ -27,11 +27,13 @@ def with_uncertainty(value: float, variance: float, digits: int) -> str:
 def symmetry_items(space_group: sgtbx.space_group) -> dict[str, str]:
     """Return crystal system, number and symbols of a space group."""
     group_type = space_group.type()
+    tabulated = space_group.match_tabulated_settings()
+    hall = tabulated.hall() if tabulated.number() else group_type.hall_symbol()
     return {
         "_space_group_crystal_system": space_group.crystal_system().lower(),
         "_space_group_IT_number": str(group_type.number()),
         "_space_group_name_H-M_alt": group_type.lookup_symbol(),
-        "_space_group_name_Hall": group_type.hall_symbol().strip(),
+        "_space_group_name_Hall": hall.strip(),
     }
 
 

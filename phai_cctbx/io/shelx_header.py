@@ -77,13 +77,24 @@ def _has_long_sfac(groups) -> bool:
     return any(name == "SFAC" and re.search(r"\s[-+]?\d*\.\d", lines[0]) for name, lines in groups)
 
 
+def header_numbers(header, instruction: str) -> tuple[float, ...]:
+    """Return the numbers after the first such instruction of a header, none where it is absent."""
+    values = []
+    for name, lines in _grouped(header):
+        if name == instruction:
+            for text in lines[0].split("!")[0].split()[1:]:
+                try:
+                    values.append(float(text))
+                except ValueError:
+                    break
+            break
+    return tuple(values)
+
+
 def cell_esds(header) -> tuple[float, ...]:
     """Return the standard uncertainties of the cell that ZERR gives, 0 where it gives none."""
-    for name, lines in _grouped(header):
-        if name == "ZERR":
-            numbers = [float(text) for text in lines[0].split("!")[0].split()[2:8]]
-            return tuple(numbers) if len(numbers) == 6 else (0.0,) * 6
-    return (0.0,) * 6
+    numbers = header_numbers(header, "ZERR")
+    return numbers[1:7] if len(numbers) >= 7 else (0.0,) * 6
 
 
 def in_shelx_order(elements) -> list[str]:

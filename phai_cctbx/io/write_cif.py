@@ -6,34 +6,33 @@ Cryst. A47 (1991) 655), with the embedded .res and .hkl of SHELXL.
 
 from __future__ import annotations
 
-import io
 import math
 from pathlib import Path
 
-from cctbx import adptbx, covariance, miller, xray
-from cctbx.array_family import flex
+from cctbx import adptbx, covariance, xray
 from cctbx.eltbx import tiny_pse
 from iotbx.cif import model
-from iotbx.shelx import hklf
 from scitbx import matrix
 
 from phai_cctbx.io.atomic_file import write_text
 from phai_cctbx.io.cif_geometry import geometry_loops
 from phai_cctbx.io.cif_items import block_name, cell_items, symmetry_items, with_uncertainty
 from phai_cctbx.io.composition import HYDROGEN
-from phai_cctbx.io.shelx_header import cell_esds
+from phai_cctbx.io.shelx_header import cell_esds, header_numbers
+from phai_cctbx.io.write_hkl import hkl_text
 from phai_cctbx.io.write_res import res_text
 from phai_cctbx.version import __version__
 
 PROBES = {"xray": "x-ray", "electron": "electron", "neutron": "neutron"}
 # Density in g cm^-3 = mass of the cell in u / volume in A^3 * this (1 / (N_A * 1e-24)).
 DALTON_PER_CUBIC_ANGSTROM = 1.66053907
+ZERO_CELSIUS = 273.15
 _SOFTWARE = f"phai_cctbx {__version__}"
 _WEIGHTS = "w=1/[\\s^2^(Fo^2^)+({a:.4f}P)^2^+{b:.4f}P] where P=(Fo^2^+2Fc^2^)/3"
 _EXTINCTION = "Fc^*^=kFc[1+0.001xFc^2^\\l^3^/sin(2\\q)]^-1/4^"
 
 
-def cif_text(data, solution, prepared=None, geometry: bool = True) -> str:
+def cif_text(data, solution, prepared=None, geometry: bool = True, name: str = "") -> str:
     """Return the text of the CIF.
 
     Parameters
@@ -46,6 +45,8 @@ def cif_text(data, solution, prepared=None, geometry: bool = True) -> str:
         Merging statistics.
     geometry : bool
         Whether bond lengths and angles are listed.
+    name : str
+        Of the data block; the first word of the title where it is not given.
     """
     structure = solution.xray_structure
     covariances = _Covariances(structure, getattr(solution, "covariance", None))
@@ -78,15 +79,16 @@ def cif_text(data, solution, prepared=None, geometry: bool = True) -> str:
         for loop in geometry_loops(structure, covariances, esds):
             block.add_loop(loop)
     block["_shelx_res_file"] = _text_field(res_text(data, solution, hklf_line=_hklf_line(data)))
-    block["_shelx_hkl_file"] = _text_field(_hkl_text(data.observations))
+    if data.observations.sigmas() is not None:
+        block["_shelx_hkl_file"] = _text_field(hkl_text(data.observations))
     cif = model.cif()
-    cif[block_name(data.title)] = block
+    cif[block_name(name or data.title)] = block
     return str(cif)
 
 
 def write_cif(path, data, solution, prepared=None, geometry: bool = True) -> Path:
-    """Write the CIF in one step; for the parameters see `cif_text`."""
-    return write_text(path, cif_text(data, solution, prepared, geometry))
+    """Write the CIF in one step, its data block named as the file; see `cif_text`."""
+    return write_text(path, cif_text(data, solution, prepared, geometry, Path(path).stem))
 
 
 class _Covariances:
@@ -197,6 +199,7 @@ def _diffraction_items(data, prepared) -> dict[str, str]:
         for name, d in (("min", d_max), ("max", d_min)):
             sine = min(1.0, data.wavelength / (2 * d))
             items[f"_diffrn_reflns_theta_{name}"] = f"{math.degrees(math.asin(sine)):.3f}"
+    items.update(_crystal_items(data.shelx_header or ()))
     if prepared is not None:
         statistics = prepared.statistics
         if statistics.r_int is not None:
@@ -204,6 +207,21 @@ def _diffraction_items(data, prepared) -> dict[str, str]:
         items["_diffrn_measured_fraction_theta_max"] = f"{statistics.completeness:.3f}"
         items["_reflns_d_resolution_high"] = f"{statistics.d_min:.3f}"
         items["_reflns_d_resolution_low"] = f"{statistics.d_max:.3f}"
+    return items
+
+
+def _crystal_items(header) -> dict[str, str]:
+    """Return temperature (TEMP) and crystal size (SIZE) where the .ins gives them."""
+    items = {}
+    temperature = header_numbers(header, "TEMP")
+    if temperature:
+        kelvin = f"{temperature[0] + ZERO_CELSIUS:.0f}"
+        items["_cell_measurement_temperature"] = kelvin
+        items["_diffrn_ambient_temperature"] = kelvin
+    size = sorted(header_numbers(header, "SIZE"))
+    if len(size) == 3:
+        for part, value in zip(("min", "mid", "max"), size):
+            items[f"_exptl_crystal_size_{part}"] = f"{value:g}"
     return items
 
 
@@ -340,17 +358,6 @@ def _displacements(structure, covariances):
 def _hklf_line(data) -> str:
     """Return the instruction that reads the embedded .hkl, whose indices are those of the cell."""
     return f"HKLF {3 if data.observations.is_xray_amplitude_array() else 4}"
-
-
-def _hkl_text(observations: miller.array) -> str:
-    """Return the observations in the columns of SHELX, to as many digits as fit."""
-    if observations.sigmas() is None:
-        observations = observations.customized_copy(sigmas=flex.double(observations.size(), 1.0))
-    stream = io.StringIO()
-    hklf.miller_array_export_as_shelx_hklf(
-        observations, file_object=stream, full_dynamic_range=True
-    )
-    return stream.getvalue()
 
 
 def _text_field(text: str) -> str:

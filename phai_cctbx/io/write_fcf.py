@@ -81,5 +81,5 @@ def fcf_text(
 
 
 def write_fcf(path, title, f_sq, fc_sq, scale_factor=1.0, wavelength=None) -> Path:
-    """Write the .fcf file in one step; for the parameters see `fcf_text`."""
+    """Write the .fcf file in one step; see `fcf_text`."""
     return write_text(path, fcf_text(title, f_sq, fc_sq, scale_factor, wavelength))
