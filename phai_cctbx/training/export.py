@@ -22,7 +22,12 @@ logger = logging.getLogger(__name__)
 
 
 def export(
-    checkpoint: Path, calibration: list[Crystal], name: str, training_set: str, path: Path
+    checkpoint: Path,
+    calibration: list[Crystal] | None,
+    name: str,
+    training_set: str,
+    path: Path,
+    kappa_scale: tuple[float, float] = (1.0, 1.0),
 ) -> ModelMetadata:
     """Write the model of a checkpoint.
 
@@ -30,34 +35,29 @@ def export(
     ----------
     checkpoint : Path
         Of `Trainer`.
-    calibration : list of Crystal
-        Artificial crystals that were not trained on.
+    calibration : list of Crystal or None
+        Crystals that were not trained on; without them `kappa_scale` stays.
     name, training_set : str
         Kept in the file.
     path : Path
+    kappa_scale : tuple of float
+        Read where there is no `calibration`.
     """
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     config = OperatorConfig(**state["config"])
     model = FourierOperator(config)
     model.load_state_dict(state["average"])
     model.eval()
-    experiment = Experiment(**{k: tuple(v) if k == "d_min" else v
-                               for k, v in state["experiment"].items()})  # fmt: skip
-    errors = phase_errors(model, calibration, experiment, config.grid_points_per_d_min)
-    scales = kappa_scales(errors)
-    logger.info(
-        "kappa scales %.2f (centric) %.2f (acentric): calibration error %.3f, without them %.3f",
-        *scales,
-        calibration_error(errors, scales),
-        calibration_error(errors, (1.0, 1.0)),
-    )
+    experiment = Experiment(**dict(state["experiment"], d_min=tuple(state["experiment"]["d_min"])))
+    if calibration is not None:
+        kappa_scale = _measured_scales(model, calibration, experiment, config)
     metadata = ModelMetadata(
         name=name,
         training_set=training_set,
         d_min_range=experiment.d_min,
         grid_points_per_d_min=config.grid_points_per_d_min,
         groups=tuple(state["groups"]),
-        kappa_scale=scales,
+        kappa_scale=kappa_scale,
         training={
             "seed": state["seed"],
             "steps": state["step"],
@@ -68,6 +68,18 @@ def export(
     )
     save_model(model, metadata, path)
     return metadata
+
+
+def _measured_scales(model, crystals, experiment, config) -> tuple[float, float]:
+    errors = phase_errors(model, crystals, experiment, config.grid_points_per_d_min)
+    scales = kappa_scales(errors)
+    logger.info(
+        "kappa scales %.2f (centric) %.2f (acentric): calibration error %.3f, without them %.3f",
+        *scales,
+        calibration_error(errors, scales),
+        calibration_error(errors, (1.0, 1.0)),
+    )
+    return scales
 
 
 def main(arguments: list[str] | None = None) -> None:

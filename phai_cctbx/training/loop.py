@@ -142,6 +142,11 @@ class Trainer:
         self.seconds, self.groups = state["seconds"], set(state["groups"])
         logger.info("resumed from %s: step %d", self.checkpoint, self.step)
 
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Take over the weights of another training of the same network."""
+        self.model.load_state_dict(weights)
+        self.average.load_state_dict(weights)
+
     def save(self) -> None:
         """Write the checkpoint, by a temporary name."""
         state = {
