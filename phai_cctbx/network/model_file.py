@@ -1,7 +1,8 @@
 """Models as files: one self-describing TorchScript file each.
 
-Contract 1: `forward(e_value, d_star, epsilon, centric, mask, start, basis, weights)
--> kappa exp(i phase)`, shapes as of `FourierOperator.forward`; the metadata
+A file names its architecture; one that names none holds the Fourier operator.
+Contract 1 of that: `forward(e_value, d_star, epsilon, centric, mask, start, basis,
+weights) -> kappa exp(i phase)`, shapes as of `FourierOperator.forward`; the metadata
 travel inside the file (`_extra_files`) as JSON.
 """
 
@@ -18,6 +19,8 @@ import torch
 
 #: Version of what a caller may rely on: arguments, result and metadata.
 CONTRACT = 1
+#: What `save_model` writes and `load_model` reads.
+ARCHITECTURE = "neural"
 METADATA_NAME = "phai_cctbx.json"
 
 
@@ -72,11 +75,16 @@ def weights_digest(model: torch.nn.Module) -> str:
 
 def save_model(model: torch.nn.Module, metadata: ModelMetadata, path: str | Path) -> None:
     """Write a model as TorchScript, weights in half precision, by a temporary name."""
-    path = Path(path)
     stored = dict(asdict(metadata), sha256=weights_digest(model), contract=CONTRACT)
-    scripted = torch.jit.script(copy.deepcopy(model).eval().cpu().half())
+    write_model_file(copy.deepcopy(model).eval().cpu().half(), stored, path)
+
+
+def write_model_file(model: torch.nn.Module, description: dict, path: str | Path) -> None:
+    """Write a module as TorchScript with its description, by a temporary name."""
+    path = Path(path)
     temporary = path.with_name(path.name + ".part")
-    torch.jit.save(scripted, str(temporary), _extra_files={METADATA_NAME: json.dumps(stored)})
+    extra = {METADATA_NAME: json.dumps(description)}
+    torch.jit.save(torch.jit.script(model), str(temporary), _extra_files=extra)
     os.replace(temporary, path)
 
 
@@ -86,8 +94,35 @@ def load_model(path: str | Path) -> tuple[torch.jit.ScriptModule, ModelMetadata]
     Raises
     ------
     ModelFileError
-        Where the file is absent, is no TorchScript, has another contract or
-        weights that are not those it was saved with.
+        As `read_model_file`, or where its description is not complete.
+    """
+    model, stored = read_model_file(path, ARCHITECTURE, CONTRACT)
+    for name in ("d_min_range", "groups", "kappa_scale"):
+        stored[name] = tuple(stored[name])
+    try:
+        metadata = ModelMetadata(**stored)
+    except TypeError as error:
+        raise ModelFileError(f"{path}: its description is not complete ({error})") from error
+    return model.float().eval(), metadata
+
+
+def read_model_file(
+    path: str | Path, architecture: str, contract: int
+) -> tuple[torch.jit.ScriptModule, dict]:
+    """A module and its description as stored, without the name of the architecture.
+
+    Parameters
+    ----------
+    architecture : str
+        What is expected, by the name of the phasing strategy that runs it.
+    contract : int
+        Of that architecture.
+
+    Raises
+    ------
+    ModelFileError
+        Where the file is absent, is no TorchScript, holds another architecture
+        or contract, or weights that are not those it was saved with.
     """
     path = Path(path)
     if not path.is_file():
@@ -104,16 +139,15 @@ def load_model(path: str | Path) -> tuple[torch.jit.ScriptModule, ModelMetadata]
         stored = json.loads(extra[METADATA_NAME])
     except json.JSONDecodeError as error:
         raise ModelFileError(f"{path}: its description cannot be read ({error})") from error
-    if stored.get("contract") != CONTRACT:
+    found = stored.pop("architecture", ARCHITECTURE)
+    if found != architecture:
         raise ModelFileError(
-            f"{path}: made for contract {stored.get('contract')}, this phai_cctbx needs {CONTRACT}"
+            f"{path}: holds a network for strategy={found}, not for strategy={architecture}"
         )
-    for name in ("d_min_range", "groups", "kappa_scale"):
-        stored[name] = tuple(stored[name])
-    try:
-        metadata = ModelMetadata(**stored)
-    except TypeError as error:
-        raise ModelFileError(f"{path}: its description is not complete ({error})") from error
-    if weights_digest(model) != metadata.sha256:
+    if stored.get("contract") != contract:
+        raise ModelFileError(
+            f"{path}: made for contract {stored.get('contract')}, this phai_cctbx needs {contract}"
+        )
+    if weights_digest(model) != stored.get("sha256"):
         raise ModelFileError(f"{path}: its weights are not those it was saved with")
-    return model.float().eval(), metadata
+    return model, stored
