@@ -26,6 +26,7 @@ from phai_cctbx.io.read import read
 from phai_cctbx.io.write_cif import formula
 from phai_cctbx.io.write_summary import plain, write_json
 from phai_cctbx.phasing.auto import make_phaser
+from phai_cctbx.phasing.extension import extend_phases
 from phai_cctbx.phasing.normalisation import PreparedData, prepare
 from phai_cctbx.phasing.result import PhasingResult
 from phai_cctbx.phasing.scoring import R_SOLVED
@@ -39,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 #: Data that end before this (A) do not decide on single atoms: a free refinement fits anything.
 BUILD_D_MIN = 1.6
+#: Phases that end this much earlier than the data are extended.
+EXTENSION_RATIO = 1.05
 #: What a run on NAME.ins is called by default.
 PREFIX_SUFFIX = "_phai"
 #: The files of a run.
@@ -314,7 +317,7 @@ def solve(
         )
         _log("", *report.data_lines(data, prepared))
         _log(*report.heading("Phasing"))
-        candidates = _phase(prepared, strategy, model, n_starts, seed, progress)
+        candidates = _phase(data, prepared, parameters, progress)
         _log("", *report.phasing_lines(candidates))
         phasing, solution = _build(data, prepared, candidates, anisotropic, hydrogens, progress)
         solved_by = BY_CONFIDENCE if solution is None else BY_R1
@@ -342,6 +345,11 @@ def parameters_as_phil(parameters: dict) -> str:
     ----------
     parameters : dict
         Full name, such as ``"data.d_min"`` -> value.
+
+    Raises
+    ------
+    libtbx.utils.Sorry
+        For a value that the parameter cannot have.
     """
     master = _master_phil()
     extract = master.extract()
@@ -351,7 +359,12 @@ def parameters_as_phil(parameters: dict) -> str:
         for each in scopes:
             scope = getattr(scope, each)
         setattr(scope, last, os.fspath(value) if isinstance(value, os.PathLike) else value)
-    return master.format(python_object=extract).as_str()
+    try:
+        text = master.format(python_object=extract).as_str()
+        master.fetch(iotbx.phil.parse(text)).extract()
+    except RuntimeError as error:
+        raise Sorry(" ".join(str(error).split())) from error
+    return text
 
 
 def _master_phil():
@@ -372,9 +385,15 @@ def _check(parameters):
         raise Sorry(f"model={model}: no such file.")
 
 
-def _phase(prepared, strategy, model, n_starts, seed, progress) -> list[PhasingResult]:
-    """Phasing candidates, best first."""
-    options = {"model": model, "n_starts": n_starts}
+def _phase(data, prepared, parameters, progress) -> list[PhasingResult]:
+    """Phasing candidates, best first, to the resolution of the data where atoms can be built."""
+    strategy, seed = parameters["phasing.strategy"], parameters["phasing.seed"]
+    contents = data.composition.unit_cell_contents
+    options = {
+        "model": parameters["phasing.model"],
+        "n_starts": parameters["phasing.n_starts"],
+        "composition": None if strategy == "neural" else contents,
+    }
     phaser = make_phaser(
         strategy,
         seed=seed,
@@ -382,6 +401,10 @@ def _phase(prepared, strategy, model, n_starts, seed, progress) -> list[PhasingR
         **{name: value for name, value in options.items() if value is not None},
     )
     result = phaser(prepared.f_obs)
+    d_min = prepared.f_obs.d_min()
+    if d_min <= BUILD_D_MIN and result.f_phased.d_min() > EXTENSION_RATIO * d_min:
+        _log(f"Phases to {result.f_phased.d_min():.2f} A grow to {d_min:.2f} A.")
+        result = extend_phases(prepared.f_obs, result, contents, seed)
     return [result, *result.alternatives]
 
 

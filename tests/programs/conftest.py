@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 
 # cctbx
-from cctbx import xray
+from cctbx import crystal, xray
 from cctbx.array_family import flex
 
-SUCROSE_INS = """TITL sucrose, simulated, in P 1
+#: The molecules A and B of the model are related by a screw axis along b through this point.
+SCREW_AXIS = (-1.1268 / 2, 0.0, -1.0223 / 2)
+
+SUCROSE_INS = """TITL sucrose, simulated, in P 21
 CELL 0.71073 {cell}
-ZERR 1 0.001 0.001 0.001 0.01 0.01 0.01
+ZERR 2 0.001 0.001 0.001 0.01 0.01 0.01
 LATT -1
+SYMM -X,Y+1/2,-Z
 SFAC C H O
 UNIT {unit}
 HKLF 4
@@ -53,9 +57,15 @@ def thpp(thpp_folder, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def sucrose(thpp_folder, tmp_path_factory):
-    """Sucrose in P 1 to 0.9 A, from the model that cctbx installs."""
+    """Sucrose in P 21 to 0.9 A: molecule A of the model in P 1 that cctbx installs."""
     folder = tmp_path_factory.mktemp("sucrose")
-    structure = xray.structure.from_shelx(filename=str(thpp_folder / "sucrose_p1.res"))
+    in_p1 = xray.structure.from_shelx(filename=str(thpp_folder / "sucrose_p1.res"))
+    structure = xray.structure(
+        crystal_symmetry=crystal.symmetry(in_p1.unit_cell(), space_group_symbol="P 21")
+    )
+    for scatterer in in_p1.scatterers()[: in_p1.scatterers().size() // 2]:
+        site = [x - x0 for x, x0 in zip(scatterer.site, SCREW_AXIS)]
+        structure.add_scatterer(scatterer.customized_copy(site=site))
     counts = structure.unit_cell_content()
     ins = folder / "sucrose.ins"
     ins.write_text(
