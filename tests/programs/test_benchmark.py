@@ -77,11 +77,11 @@ def test_solve(folder, tmp_path, capsys):
     ("arguments", "status", "told"),
     [
         ([], 1, "data=DIR is needed"),
-        (["data=none"], 1, "no such folder"),
+        (["data=nowhere"], 1, "no such folder"),
         (["job=molecule"], 1, "this build of phai_cctbx cannot do it"),
         (["job=guess"], 2, "guess"),
         (["d_min=-2", "data=."], 1, "d_min=-2.0"),
-        (["data=.", "json=none/rows.json"], 1, "none"),
+        (["data=.", "json=nowhere/rows.json"], 1, "nowhere"),
         (["data=.", "resume=True"], 1, "resume=True"),
         (["data=.", "job=solve", "kinds=calculated"], 1, "measured data alone"),
         (["data=.", "jobs=0"], 2, "jobs"),
