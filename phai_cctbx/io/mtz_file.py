@@ -9,6 +9,7 @@ import numpy as np
 import iotbx.mtz
 from cctbx import crystal, miller
 
+from phai_cctbx.io.mtz_header import check_header
 from phai_cctbx.io.reflections import Reflections
 from phai_cctbx.io.text_file import bad_input, check_readable
 
@@ -36,9 +37,7 @@ def read_mtz(path) -> MtzContents:
         If the file is damaged, holds no observations, or holds several sets.
     """
     path = check_readable(path)
-    with path.open("rb") as stream:
-        if stream.read(3) != b"MTZ":
-            raise bad_input(path, "no MTZ mark at its start", "Give an MTZ file", None)
+    check_header(path, path.read_bytes())
     try:
         mtz = iotbx.mtz.object(str(path))
         arrays = mtz.as_miller_arrays(merge_equivalents=False)
