@@ -6,6 +6,7 @@ merit that both are judged by, see there.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import time
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from phai_cctbx.phasing.result import PhasingResult
 
 logger = logging.getLogger(__name__)
 
-STRATEGIES = ("auto", "neural", "charge_flipping")
+STRATEGIES = ("auto", "neural", "charge_flipping", "phai")
 #: Atoms stand apart in the map, and their peaks judge phases, down to this resolution (A).
 JUDGED_D_MIN = 1.6
 #: Phases that leave out more than this share of the resolution are extended.
@@ -123,7 +124,7 @@ def make_phaser(strategy: str = "auto", **options):
 
     Parameters
     ----------
-    strategy : {"auto", "neural", "charge_flipping"}
+    strategy : {"auto", "neural", "charge_flipping", "phai"}
     options
         Keywords of its constructor.
 
@@ -139,9 +140,11 @@ def make_phaser(strategy: str = "auto", **options):
     elif strategy == "neural":
         # torch is loaded only where the network is wanted.
         from phai_cctbx.phasing.neural import NeuralPhaser as phaser
+    elif strategy == "phai":
+        from phai_cctbx.phasing.phai import PhaiPhaser as phaser
     else:
         raise Sorry(f"strategy={strategy}: one of {', '.join(STRATEGIES)} is expected.")
-    known = phaser.__init__.__code__.co_varnames[1 : phaser.__init__.__code__.co_argcount]
+    known = inspect.signature(phaser).parameters
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise Sorry(

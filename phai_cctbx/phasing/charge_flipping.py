@@ -24,7 +24,7 @@ from smtbx.ab_initio import charge_flipping
 
 from phai_cctbx.phasing.density_modification import DELTA_OVER_SIGMA
 from phai_cctbx.phasing.normalisation import expected_intensity, unique_amplitudes
-from phai_cctbx.phasing.peak_model import CONVINCING, PeakModel
+from phai_cctbx.phasing.peak_model import CONVINCING, HALF_RIGHT_CC, PeakModel
 from phai_cctbx.phasing.result import PhasingResult
 from phai_cctbx.phasing.scoring import score_r
 from phai_cctbx.phasing.symmetrisation import symmetrise
@@ -98,7 +98,7 @@ class ChargeFlippingPhaser:
         rng = np.random.default_rng(self.seed)
         candidates = []
         for start in range(self.n_starts):
-            best = max(self._one_start(model, e_p1, rng), key=_held_out)
+            best = self._one_start(model, e_p1, rng)
             candidates.append(best)
             logger.info(
                 "Charge flipping, start %d: held-out correlation %.3f",
@@ -123,23 +123,28 @@ class ChargeFlippingPhaser:
         )
 
     def _one_start(self, model, e_p1, rng):
-        """Judged candidates along one run of charge flipping."""
+        """The best judged phases along one run of charge flipping."""
         flipping = charge_flipping.weak_reflection_improved_iterator()
         flipping.start(e_p1, flex.double(rng.uniform(0, 2 * np.pi, e_p1.size())))
         for _ in range(_SETTLING_CYCLES):
             flipping.delta = DELTA_OVER_SIGMA * flipping.rho_map.sigma()
             next(flipping)
+        best_cc, best_phases, best_agreement = -1.0, None, 0.0
         for _ in range(math.ceil(self.n_cycles / _CYCLES_BETWEEN_LOOKS)):
             for _ in range(_CYCLES_BETWEEN_LOOKS):
                 next(flipping)
             symmetric = symmetrise(flipping.f_calc, model.f_obs)
-            phases = model.recycle(symmetric.f_phased.phases().data().as_numpy_array())
-            candidate = model.result(
-                phases, self.name, self.seed, symmetry_agreement=symmetric.agreement
-            )
-            yield candidate
-            if candidate.figures_of_merit["probability_right"] > CONVINCING:
-                return
+            phases, cc = model.recycle(symmetric.f_phased.phases().data().as_numpy_array())
+            if cc > best_cc:
+                best_cc, best_phases, best_agreement = cc, phases, symmetric.agreement
+                if cc > HALF_RIGHT_CC:
+                    candidate = self._judged(model, phases, symmetric.agreement)
+                    if candidate.figures_of_merit["probability_right"] > CONVINCING:
+                        return candidate
+        return self._judged(model, best_phases, best_agreement)
+
+    def _judged(self, model, phases, agreement):
+        return model.result(phases, self.name, self.seed, symmetry_agreement=agreement)
 
 
 def _held_out(result):

@@ -20,6 +20,7 @@ from cctbx.array_family import flex
 from phai_cctbx.phasing.density_modification import SymmetricMap, eliminate_low_density
 from phai_cctbx.phasing.normalisation import VOLUME_PER_ATOM, normalise
 from phai_cctbx.phasing.result import PhasingResult
+from phai_cctbx.phasing.symmetrisation import point_operations
 
 #: Peaks nearer than this (A) to a stronger one or to their own image are the same atom.
 MIN_PEAK_DISTANCE = 0.7
@@ -36,6 +37,8 @@ _R_OF_WRONG = 0.2
 CONVINCING = 0.9
 #: Cycles of low-density elimination that end a search.
 _POLISHING_CYCLES = 10
+#: Recycling ends when the correlation gains less.
+_MIN_GAIN = 0.002
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,9 @@ class PeakModel:
         self._gridding = f_obs.crystal_gridding(
             symmetry_flags=maptbx.use_space_group_symmetry, resolution_factor=1 / 3
         )
+        self._tags = self._gridding.tags()
+        self._indices = np.array(f_obs.indices(), dtype=int)
+        self._root_epsilon = np.sqrt(f_obs.epsilons().data().as_numpy_array())
         # More than needed: atoms on special positions fill less of the cell.
         self._max_peaks = 2 + 2 * self.n_atoms // f_obs.space_group().order_z()
         self._search = maptbx.peak_search_parameters(
@@ -106,9 +112,7 @@ class PeakModel:
         As many as fill the cell with the expected number of atoms, positive ones only.
         """
         fft_map = miller.fft_map(self._gridding, coefficients)
-        search = self._gridding.tags().peak_search(
-            map=fft_map.real_map_unpadded(), parameters=self._search
-        )
+        search = self._tags.peak_search(map=fft_map.real_map_unpadded(), parameters=self._search)
         search.all(max_clusters=self._max_peaks)
         structure = xray.structure(
             special_position_settings=self.f_obs.crystal_symmetry().special_position_settings(
@@ -128,9 +132,8 @@ class PeakModel:
 
     def e_calc(self, structure: xray.structure) -> np.ndarray:
         """Structure factors of point atoms over sqrt(epsilon), <|E|^2> = 1."""
-        f_calc = self.e_obs.structure_factors_from_scatterers(structure, algorithm="direct")
-        epsilon = self.f_obs.epsilons().data().as_numpy_array()
-        e_calc = f_calc.f_calc().data().as_numpy_array() / np.sqrt(epsilon)
+        sites, weights = _all_copies(structure)
+        e_calc = _point_structure_factors(self._indices, sites, weights) / self._root_epsilon
         return e_calc / np.sqrt(max(np.mean(np.abs(e_calc) ** 2), np.finfo(float).tiny))
 
     def judge(self, phases: np.ndarray, seed: int = 0) -> Judgement:
@@ -196,26 +199,28 @@ class PeakModel:
             seed=seed,
         )
 
-    def recycle(self, phases: np.ndarray, n_cycles: int = 10) -> np.ndarray:
+    def recycle(self, phases: np.ndarray, n_cycles: int = 10) -> tuple[np.ndarray, float]:
         """Phases to peaks to phases, as long as the peaks explain the amplitudes better.
 
         Returns
         -------
-        numpy.ndarray
-            Phases in radians of the peaks that explained the amplitudes best.
+        phases : numpy.ndarray
+            In radians, of the peaks that explained the amplitudes best.
+        cc : float
+            Their correlation of |E_obs| with |E_calc|, nothing held out.
         """
         weight = np.ones(len(phases))
         best_cc, best_phases = -1.0, phases
         for _ in range(n_cycles):
             e_calc = self.e_calc(self.peaks(self.e_map(weight * np.exp(1j * phases))))
             cc = _correlation(self.e_values, np.abs(e_calc))
-            if cc < best_cc + 0.002:
+            if cc < best_cc + _MIN_GAIN:
                 break
             phases = np.angle(e_calc)
             best_cc, best_phases = cc, phases
             sigma_a = np.sqrt(max(0.0, _correlation(self.e_values**2, np.abs(e_calc) ** 2)))
             weight = self.figure_of_merit(e_calc, sigma_a)
-        return best_phases
+        return best_phases, best_cc
 
     def e_map(self, factors: np.ndarray) -> miller.array:
         """Map coefficients |E_obs| * factors, factors being weight * exp(i phase)."""
@@ -226,6 +231,33 @@ def _atoms_per_cell(f_obs, composition):
     if composition:
         return max(1, round(sum(n for element, n in composition.items() if element not in "HD")))
     return max(1, round(f_obs.unit_cell().volume() / VOLUME_PER_ATOM))
+
+
+def _all_copies(structure):
+    """Sites in the primitive share of the cell, shape (n, 3), and their weights, shape (n,)."""
+    sites = structure.sites_frac().as_double().as_numpy_array().reshape(-1, 3)
+    scatterers = structure.scatterers()
+    weights = np.array([s.occupancy * s.weight_without_occupancy() for s in scatterers])
+    operations = point_operations(structure.space_group())
+    copies = [sites @ rotation.T + translation for rotation, translation in operations]
+    return np.concatenate(copies), np.tile(weights, len(operations))
+
+
+def _point_structure_factors(indices, sites, weights):
+    """Sum over atoms of weight * exp(2 pi i h.x), shape (n,).
+
+    The sum over atoms is one matrix product between rows of reciprocal space and the waves along
+    the axis with most indices.
+    """
+    low, high = indices.min(axis=0), indices.max(axis=0)
+    waves = [
+        np.exp(2j * np.pi * np.outer(np.arange(low[i], high[i] + 1), sites[:, i])) for i in range(3)
+    ]
+    first, second, along = np.argsort(high - low)
+    offsets = indices - low
+    rows, row_of = np.unique(offsets[:, [first, second]], axis=0, return_inverse=True)
+    of_rows = waves[first][rows[:, 0]] * waves[second][rows[:, 1]] * weights
+    return (of_rows @ waves[along].T)[row_of.ravel(), offsets[:, along]]
 
 
 def _correlation(first, second):
