@@ -1,4 +1,4 @@
-"""The network of PhAI: amplitudes and phases in a box of indices in, two classes per reflection out.
+"""The network of PhAI: amplitudes and phases in a box of indices in, two logits per phase out.
 
 Larsen, Rekis & Madsen, Science 385, 522, 2024. Written from the published description; parameters
 have the names and shapes of the authors' checkpoint (doi:10.17894/ucph.681ff154-a66a-41f4-aee6-

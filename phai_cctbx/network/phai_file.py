@@ -123,7 +123,9 @@ def read_checkpoint(path: str | Path) -> PhaiNetwork:
         ) from error
     except (RuntimeError, ValueError, EOFError, KeyError, OSError) as error:
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else repr(error)
-        raise ModelFileError(f"{path}: no PyTorch checkpoint, or a damaged one ({reason})") from error
+        raise ModelFileError(
+            f"{path}: no PyTorch checkpoint, or a damaged one ({reason})"
+        ) from error
     try:
         state = published_form(state)
         model = PhaiNetwork()

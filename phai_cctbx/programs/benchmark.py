@@ -54,7 +54,7 @@ ids = None
 kinds = calculated measured
   .type = choice(multi=True)
   .help = Amplitudes of the models, measured ones, or both (by default what the job can use)
-strategy = auto neural charge_flipping
+strategy = auto neural charge_flipping phai
   .type = choice
   .help = Phasing strategy (by default neural for job=phasing, auto for job=solve)
 model = None

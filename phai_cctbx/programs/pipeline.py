@@ -66,9 +66,9 @@ data {
     .help = Resolution limit in A, all data by default
 }
 phasing {
-  strategy = *auto neural charge_flipping
+  strategy = *auto neural charge_flipping phai
     .type = choice
-    .help = auto takes the better by its figure of merit
+    .help = auto takes the better by its figure of merit, phai needs model (docs/phai.md)
   model = None
     .type = str
     .help = TorchScript file of the network, the bundled one by default
@@ -256,7 +256,7 @@ def solve(
         Reflections, where they are not those that belong to `path`.
     d_min : float, optional
         Resolution limit in A.
-    strategy : {"auto", "neural", "charge_flipping"}
+    strategy : {"auto", "neural", "charge_flipping", "phai"}
     model : path-like, optional
         TorchScript file of the network, the bundled one by default.
     n_starts : int, optional
