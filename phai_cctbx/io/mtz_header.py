@@ -15,24 +15,25 @@ _WORD = 4
 _FIRST_DATA_WORD = 21
 _LITTLE_ENDIAN = 4
 _KEYWORDS = frozenset(
-    """VERS TITL NCOL CELL SORT SYMI SYMM RESO VALM COLU COLS COLG NDIF PROJ CRYS DATA DCEL DWAV
-    BATC END""".split()
+    """VERS TITLE NCOL CELL SORT SYMINF SYMM RESO VALM COLUMN COLSRC COLGRP NDIF PROJECT CRYSTAL
+    DATASET DCELL DWAVEL BATCH END""".split()
 )
 # Keyword -> (position, type) of the words that the library takes as numbers.
 _NUMBERS = {
     "NCOL": (int, range(1, 4)),
     "CELL": (float, range(1, 7)),
     "SORT": (int, range(1, 6)),
-    "SYMI": (int, range(1, 3)),
+    "SYMINF": (int, range(1, 3)),
     "RESO": (float, range(1, 3)),
-    "COLU": (float, range(3, 5)),
+    "COLUMN": (float, range(3, 5)),
     "NDIF": (int, range(1, 2)),
-    "PROJ": (int, range(1, 2)),
-    "CRYS": (int, range(1, 2)),
-    "DATA": (int, range(1, 2)),
-    "DCEL": (float, range(1, 8)),
-    "DWAV": (float, range(1, 3)),
+    "PROJECT": (int, range(1, 2)),
+    "CRYSTAL": (int, range(1, 2)),
+    "DATASET": (int, range(1, 2)),
+    "DCELL": (float, range(1, 8)),
+    "DWAVEL": (float, range(1, 3)),
 }
+_LAST = b"MTZENDOFHEADERS"
 _MAX_LABEL = 30
 _MAX_SYMMETRY_OPERATORS = 192
 
@@ -56,16 +57,16 @@ def check_header(path, content: bytes) -> None:
     expected_columns = None
     for record in range(start, len(content), _RECORD):
         text = content[record : record + _RECORD].decode("ascii", "replace")
-        keyword = text[:4].strip().upper()
+        words = text.split()
+        keyword = words[0].upper() if words else ""
         if keyword == "END":
             break
         if len(text) < _RECORD or not text.isprintable() or keyword not in _KEYWORDS:
             raise _damaged(path, f"the header record {text[:30].strip()!r} at byte {record}")
-        words = text.split()
         if not _numbers_are_right(keyword, words):
             raise _damaged(path, f"the header record {text.strip()[:60]!r} at byte {record}")
         symmetry_operators += keyword == "SYMM"
-        if keyword == "COLU":
+        if keyword == "COLUMN":
             n_columns += 1
             if len(words[1]) > _MAX_LABEL:
                 raise _damaged(path, f"the column label {words[1][:40]!r}")
@@ -79,16 +80,21 @@ def check_header(path, content: bytes) -> None:
                 )
     else:
         raise _damaged(path, "its header has no END")
+    last = range(record + _RECORD, len(content), _RECORD)
+    if not any(content[i : i + len(_LAST)] == _LAST for i in last):
+        raise _damaged(path, f"its header has no {_LAST.decode()}")
     if n_columns != expected_columns or symmetry_operators > _MAX_SYMMETRY_OPERATORS:
         raise _damaged(path, f"{n_columns} column records for {expected_columns} columns")
 
 
 def _numbers_are_right(keyword: str, words: list[str]) -> bool:
+    if keyword == "COLUMN" and not (len(words) > 4 and len(words[2]) == 1 and words[2].isalpha()):
+        return False
     kind, positions = _NUMBERS.get(keyword, (str, ()))
     try:
         values = [kind(words[i]) for i in positions]
     except (ValueError, IndexError):
-        return keyword == "COLU" and _is_missing(words)
+        return keyword == "COLUMN" and _is_missing(words)
     return kind is not int or all(0 <= value < 2**31 for value in values) or keyword == "SORT"
 
 
