@@ -27,6 +27,9 @@ CLOSEST_BOND, CLOSEST_BOND_METAL = 0.45, 0.9
 
 NONMETALS = frozenset("H D He B C N O F Ne Si P S Cl Ar Ge As Se Br Kr Te I Xe At".split())
 
+MULTIPLE_BOND_METALS = frozenset("Ti V Cr Mn Fe Nb Mo Tc Ru Ta W Re Os Np U".split())
+"""Metals with short multiple bonds to O or N."""
+
 HYDROGENS = frozenset(("H", "D"))
 
 
@@ -80,8 +83,8 @@ def bonded(element_1: str, element_2: str, distance: float) -> bool:
 @cache
 def closest_approach(element_1: str, element_2: str) -> float:
     """Distance (A) below which two atoms that are both there cannot be."""
-    metal = is_metal(element_1) or is_metal(element_2)
-    shortening = CLOSEST_BOND_METAL if metal else CLOSEST_BOND
+    multiple = element_1 in MULTIPLE_BOND_METALS or element_2 in MULTIPLE_BOND_METALS
+    shortening = CLOSEST_BOND_METAL if multiple else CLOSEST_BOND
     return covalent_radius(element_1) + covalent_radius(element_2) - shortening
 
 

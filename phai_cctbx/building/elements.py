@@ -12,13 +12,29 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from phai_cctbx.building.connectivity import atomic_number, bonded, closest_approach, is_metal
+from phai_cctbx.building.connectivity import (
+    atomic_number,
+    bonded,
+    closest_approach,
+    covalent_radius,
+    is_metal,
+)
 
-COMMON_ELEMENTS = ("C", "N", "O", "F", "Si", "P", "S", "Cl", "Br", "I")
-"""Allowed besides the composition, where the evidence asks for them."""
+_RARITY = {
+    **dict.fromkeys(("C", "N", "O"), 0.0),
+    **dict.fromkeys(("F", "S", "Cl", "P"), 1.5),
+    **dict.fromkeys(("B", "Si", "Br", "I"), 3.0),
+    **dict.fromkeys("Ti V Cr Mn Fe Co Ni Cu Zn Mo Ru Rh Pd Ag W Re Ir Pt Au Hg Sn Se".split(), 4.0),
+    **dict.fromkeys("Na Mg Al K Ca Ga Ge As Zr Cd In Sb Te Cs Ba Pb Bi La U Os".split(), 5.0),
+}
+"""Cost (nats) of an element as such: how seldom it is in molecular crystals.
 
-FOREIGN_COST = 6.0
-"""Cost (nats) of an element that the composition does not name, per atom."""
+Rounded from the share of structures that contain it in the Crystallography Open Database.
+Elements that are not listed are assigned only where the composition names them.
+"""
+
+FOREIGN_COST = 3.0
+"""Further cost (nats) of an element that the composition does not name, per atom."""
 
 COUNT_COST = 2.5
 """Cost (nats) per atom (general position) more or fewer than the composition has."""
@@ -78,6 +94,12 @@ _TERMINAL_TO_CARBON = {
     "S": ((1.60, 1.83),),
 }
 
+LONGEST_STRETCH = 0.08
+"""Bonds of non-metals are seldom longer (A) than the sum of covalent radii by more than this."""
+
+PLAUSIBLE_COST = 20.0
+"""Elements that cost more (nats) than this over the best one of a site are not tried there."""
+
 N_SCALES = 3
 """Scales of the scattering powers, of all tried, that are searched with geometry."""
 
@@ -105,6 +127,11 @@ def geometry_cost(i: int, elements, sites) -> float:
     if is_metal(element):
         return cost
     near = _bonded_nonmetals(i, elements, sites)
+    for j, distance in near:
+        sum_of_radii = covalent_radius(element) + covalent_radius(elements[j])
+        long = distance - sum_of_radii - LONGEST_STRETCH
+        if long > 0:
+            cost += min(0.5 * (long / RANGE_SOFTNESS) ** 2, EXCESS_NEIGHBOUR_COST)
     cost += EXCESS_NEIGHBOUR_COST * max(0, len(near) - MAX_NEIGHBOURS.get(element, 6))
     if len(near) == 1 and elements[near[0][0]] == "C":
         j, distance = near[0]
@@ -156,7 +183,11 @@ def assign_elements(
         for element, count in (composition or {}).items()
         if element not in ("H", "D") and count > 0
     }
-    palette = sorted(set(wanted) | set(COMMON_ELEMENTS), key=atomic_number)
+    palette = sorted(set(wanted) | set(_RARITY), key=atomic_number)
+    if wanted:
+        surcharge = [0.0 if e in wanted else FOREIGN_COST + _RARITY[e] for e in palette]
+    else:
+        surcharge = [_RARITY[e] for e in palette]
     powers = np.array([scattering(element) for element in palette], dtype=float)
     z = np.array([site.z for site in sites])
     esd = np.array([site.z_esd for site in sites])
@@ -167,8 +198,7 @@ def assign_elements(
         cost = 0.5 * (scale * z[:, None] - powers[None, :]) ** 2 / sigma_sq
         cost += 0.5 * np.log(sigma_sq)
         cost = np.minimum(cost, cost.min(axis=1, keepdims=True) + MAX_COST)
-        if wanted:
-            cost = cost + np.array([0.0 if e in wanted else FOREIGN_COST for e in palette])
+        cost = cost + np.array(surcharge)
         prior = 0.5 * ((scale - 1) / 0.1) ** 2
         counts = np.bincount(np.argmin(cost, axis=1), weights, len(palette))
         unary = cost.min(axis=1).sum() + prior + _counts_cost(counts, palette, wanted)
@@ -194,6 +224,11 @@ def _counts_cost(counts, palette, wanted) -> float:
 
 def _search(cost, sites, palette, wanted) -> tuple[float, list[int]]:
     """Local search for the cheapest assignment; its cost and palette indices."""
+    used = np.flatnonzero((cost < cost.min(axis=1, keepdims=True) + PLAUSIBLE_COST).any(axis=0))
+    all_elements, palette = palette, [palette[k] for k in used]
+    cost = cost[:, used]
+    missing = {e: n for e, n in wanted.items() if e not in palette}
+    wanted = {e: n for e, n in wanted.items() if e in palette}
     weights = np.array([site.weight for site in sites])
     choice = [int(k) for k in np.argmin(cost, axis=1)]
     around = [{j for j, _ in site.neighbours} for site in sites]
@@ -203,7 +238,7 @@ def _search(cost, sites, palette, wanted) -> tuple[float, list[int]]:
 
     elements = [palette[k] for k in choice]
     counts = np.array([weights[[c == k for c in choice]].sum() for k in range(len(palette))])
-    plausible = [np.flatnonzero(row < row.min() + 25.0) for row in cost]
+    plausible = [np.flatnonzero(row < row.min() + PLAUSIBLE_COST) for row in cost]
 
     def local(indices):
         affected = set(indices).union(*(around[i] for i in indices))
@@ -250,4 +285,5 @@ def _search(cost, sites, palette, wanted) -> tuple[float, list[int]]:
             break
     total = sum(cost[i, k] for i, k in enumerate(choice)) + counts_cost(counts)
     total += sum(geometry_cost(i, elements, sites) for i in range(len(sites)))
-    return total, choice
+    total += COUNT_COST * sum(missing.values())
+    return total, [all_elements.index(palette[k]) for k in choice]

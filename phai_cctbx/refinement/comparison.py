@@ -15,10 +15,13 @@ from cctbx import euclidean_model_matching as emma
 from cctbx import xray
 from scitbx import matrix
 
-from phai_cctbx.building.connectivity import HYDROGENS, element_of
+from phai_cctbx.building.connectivity import HYDROGENS, bonds, element_of
 
 MATCH_TOLERANCE = 0.5
 """Distance (A) within which an atom of the structure is taken for one of the reference."""
+
+FULL_OCCUPANCY = 0.99
+"""Occupancy above which an atom counts as not disordered."""
 
 CERTAIN_RMS = 0.1
 """Root mean square distance (A) of a full match that ends the search for a better one."""
@@ -41,6 +44,9 @@ class Comparison:
         Non-hydrogen atoms of the structure that are no atom of the reference, minor parts included.
     wrong_elements : int
         Matched atoms of another element than in the reference.
+    missing_ch, extra_ch : int
+        Hydrogens on matched carbon atoms that the reference has and the structure lacks, and
+        the other way round; fully occupied carbon atoms only.
     details : tuple of (reference label, structure label, reference element, element, distance)
         The matched pairs.
     """
@@ -51,6 +57,8 @@ class Comparison:
     n_missing: int
     n_extra: int
     wrong_elements: int
+    missing_ch: int = 0
+    extra_ch: int = 0
     details: tuple[tuple[str, str, str, str, float], ...] = ()
 
 
@@ -105,6 +113,13 @@ def compare(
         details.append(
             (expected[i].label, found[j].label, element_expected, element_found, distance)
         )
+    carbon_pairs = [
+        (expected[i].label, found[j].label)
+        for i, j in best.pairs
+        if element_of(expected[i]) == "C" and expected[i].occupancy > FULL_OCCUPANCY
+    ]
+    ours, theirs = _hydrogen_counts(structure), _hydrogen_counts(reference)
+    surplus = [ours[label] - theirs[expected_label] for expected_label, label in carbon_pairs]
     n_extra = len(found) - len(best.pairs)
     if minor and n_extra:
         paired = {j for _, j in best.pairs}
@@ -117,8 +132,24 @@ def compare(
         n_missing=len(expected) - len(best.pairs),
         n_extra=n_extra,
         wrong_elements=wrong,
+        missing_ch=round(sum(-n for n in surplus if n < 0)),
+        extra_ch=round(sum(n for n in surplus if n > 0)),
         details=tuple(details),
     )
+
+
+def _hydrogen_counts(structure: xray.structure) -> dict[str, float]:
+    """Hydrogens bonded to each non-hydrogen atom, by label; partial ones by their occupancy."""
+    scatterers = structure.scatterers()
+    counts = {}
+    for scatterer, neighbours in zip(scatterers, bonds(structure), strict=True):
+        if element_of(scatterer) not in HYDROGENS:
+            counts[scatterer.label] = sum(
+                scatterers[n.index].occupancy
+                for n in neighbours
+                if element_of(scatterers[n.index]) in HYDROGENS
+            )
+    return counts
 
 
 def _n_on_minor(rest, minor, match, reference, tolerance: float) -> int:

@@ -38,7 +38,8 @@ from phai_cctbx.refinement.least_squares import (
 from phai_cctbx.refinement.maps import difference_coefficients
 from phai_cctbx.refinement.recycling import recycle
 from phai_cctbx.refinement.riding import (
-    covalent_connectivity,
+    CovalentBonds,
+    checked_groups,
     hydrogen_restraints,
     riding_constraints,
 )
@@ -208,9 +209,7 @@ class _Model:
     def heavy_atoms(self) -> list[int]:
         """Scatterers other than hydrogen."""
         return [
-            i
-            for i, s in enumerate(self.structure.scatterers())
-            if element_of(s) not in HYDROGENS
+            i for i, s in enumerate(self.structure.scatterers()) if element_of(s) not in HYDROGENS
         ]
 
     def riding_arguments(self) -> dict:
@@ -218,10 +217,11 @@ class _Model:
         if not self.riding:
             return {}
         internuclear = self.radiation != "xray"
+        self.riding = checked_groups(self.structure, self.riding)
         return {
             "constraints": riding_constraints(self.structure, self.riding, internuclear),
             "restraints": hydrogen_restraints(self.structure, self.riding, internuclear),
-            "connectivity": covalent_connectivity,
+            "connectivity": CovalentBonds(self.structure),
         }
 
     def density_per_electron(self) -> float:

@@ -8,6 +8,7 @@ with restrained distances.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 # cctbx
 import smtbx.utils
@@ -29,6 +30,18 @@ _CLASSES = {
     "ammonium": (geometrical.terminal_tetrahedral_xh3_sites, True),
     "hydroxyl": (geometrical.terminal_tetrahedral_xh_site, True),
 }
+
+N_NEIGHBOURS = {
+    "tertiary": 3,
+    "secondary": 2,
+    "planar": 2,
+    "terminal_planar": 1,
+    "linear": 1,
+    "methyl": 1,
+    "ammonium": 1,
+    "hydroxyl": 1,
+}
+"""Covalent neighbours, without hydrogen, that the parent of each group has."""
 
 NEUTRON_BOND_LENGTHS = {"C": 1.083, "N": 1.015, "O": 0.983}
 """Internuclear X-H distances, A (Allen & Bruno, Acta Cryst. B66, 380, 2010)."""
@@ -112,18 +125,55 @@ def hydrogen_restraints(
     return restraints.manager(bond_proxies=proxies) if proxies.size() else None
 
 
-def covalent_connectivity(structure: xray.structure):
-    """The bonds that riding hydrogens take their geometry from: neither metals nor hydrogens."""
-    elements = [element_of(scatterer) for scatterer in structure.scatterers()]
-    table = smtbx.utils.connectivity_table(structure)
-    pairs = crystal.pair_asu_table(table.pair_asu_table.asu_mappings())
-    for i, neighbours in enumerate(bonds(structure)):
-        if elements[i] in HYDROGENS or is_metal(elements[i]):
-            continue
-        for n in neighbours:
-            if elements[n.index] in HYDROGENS or is_metal(elements[n.index]):
-                continue
-            pairs.add_pair(i, n.index, n.operator)
-    table._pair_asu_table = pairs
-    table.pair_sym_table = pairs.extract_pair_sym_table()
-    return table
+class CovalentBonds:
+    """The bonds that riding hydrogens take their geometry from, metals and hydrogens left out.
+
+    They stay those of the structure they were found in while the atoms move.
+
+    Parameters
+    ----------
+    structure : xray.structure
+    """
+
+    def __init__(self, structure: xray.structure):
+        elements = [element_of(scatterer) for scatterer in structure.scatterers()]
+        self.pairs = [
+            (i, n.index, n.operator)
+            for i, neighbours in enumerate(bonds(structure))
+            for n in neighbours
+            if not any(elements[k] in HYDROGENS or is_metal(elements[k]) for k in (i, n.index))
+        ]
+
+    def n_neighbours(self, i: int) -> int:
+        """Number of bonds of a scatterer."""
+        return sum(pair[0] == i for pair in self.pairs)
+
+    def __call__(self, structure: xray.structure):
+        """Connectivity table for smtbx."""
+        table = smtbx.utils.connectivity_table(structure)
+        pairs = crystal.pair_asu_table(table.pair_asu_table.asu_mappings())
+        for i, j, operator in self.pairs:
+            pairs.add_pair(i, j, operator)
+        table._pair_asu_table = pairs
+        table.pair_sym_table = pairs.extract_pair_sym_table()
+        return table
+
+
+def checked_groups(
+    structure: xray.structure, groups: Sequence[HydrogenGroup]
+) -> list[HydrogenGroup]:
+    """Groups whose parents have the neighbours their geometry needs; others become free.
+
+    The bonds may have changed since the hydrogens were placed.
+    """
+    covalent = CovalentBonds(structure)
+    table = covalent(structure).pair_asu_table.extract_pair_sym_table(
+        skip_j_seq_less_than_i_seq=False, all_interactions_from_inside_asu=True
+    )
+    result = []
+    for group in groups:
+        n_found = sum(len(operators) for operators in table[group.pivot].values())
+        needed = N_NEIGHBOURS.get(group.kind)
+        fits = needed is None or n_found == needed
+        result.append(group if fits else replace(group, kind="free"))
+    return result
