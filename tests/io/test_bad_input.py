@@ -393,3 +393,26 @@ def test_one_sorry_names_file_and_place(name, shelx_files):
     assert re.match(pattern.replace("F", place, 1), message), message
     # What was found, then what to do.
     assert message.count(". ") >= 1 and message.endswith("."), message
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"COLUMN SIGF", b"COLUM= SIGF"),
+        (b"COLUMN F  ", b"COLUMN    "),
+        (b"MTZENDOFHEADERS", b"MTZENDOFHEADER?"),
+        (b"NCOL        5", b"NCOL        7"),
+        (b"SYMINF   4", b"SYMINF   x"),
+    ],
+)
+def test_damaged_mtz_headers_do_not_reach_the_library(shelx_files, old, new):
+    """The CCP4 library hangs or stops the process on some of these."""
+    f_obs = shelx_files.f_calc.amplitudes()
+    f_obs = f_obs.customized_copy(sigmas=f_obs.data() * 0.02).set_observation_type_xray_amplitude()
+    path = shelx_files.folder / "m.mtz"
+    f_obs.as_mtz_dataset(column_root_label="F").mtz_object().write(str(path))
+    content = path.read_bytes()
+    assert content.count(old) == 1
+    path.write_bytes(content.replace(old, new))
+    with pytest.raises(Sorry, match=r"m.mtz: damaged or cut: .*Copy or export it again"):
+        read(path)
