@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from cctbx import crystal, sgtbx, xray
 from cctbx.array_family import flex
 from iotbx.cif import model
@@ -37,7 +35,7 @@ def geometry_loops(structure: xray.structure, covariances, cell_esds) -> list:
     if covariances.matrix is not None:
         keywords = {
             "covariance_matrix": covariances.matrix,
-            "cell_covariance_matrix": _diagonal_matrix(cell_esds),
+            "cell_covariance_matrix": cell_covariance(cell_esds),
             "parameter_map": covariances.parameter_map,
         }
     labels = structure.scatterers().extract_labels()
@@ -51,13 +49,12 @@ def geometry_loops(structure: xray.structure, covariances, cell_esds) -> list:
     ]
 
 
-def _diagonal_matrix(esds) -> flex.double:
-    """Return the packed upper triangle of the covariance of the cell (A and radians)."""
-    values = [esd if i < 3 else math.radians(esd) for i, esd in enumerate(esds)]
+def cell_covariance(esds) -> flex.double:
+    """Return the packed upper triangle of the covariance of the cell, in A and degrees."""
     packed = flex.double(21, 0.0)
     start = 0
-    for i, value in enumerate(values):
-        packed[start] = value**2
+    for i, esd in enumerate(esds):
+        packed[start] = esd**2
         start += 6 - i
     return packed
 
