@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +24,8 @@ from torch import Tensor
 from phai_cctbx.network.expectation import expected_phase_factor
 from phai_cctbx.network.operator import FourierOperator, OperatorConfig
 from phai_cctbx.network.recycling import recycle
-from phai_cctbx.training.diffraction import Diffraction, Experiment, collate, diffract
+from phai_cctbx.training.batches import BatchStream, batches
+from phai_cctbx.training.diffraction import Batch, Diffraction, Experiment, diffract
 from phai_cctbx.training.loss import phase_loss
 from phai_cctbx.training.pool import CrystalPool
 
@@ -91,6 +92,13 @@ class Trainer:
     device : torch.device
     checkpoint : Path
         Written every `checkpoint_minutes`, and read first where it exists.
+    n_workers : int
+        Processes that prepare batches; none on a CPU, which has enough to do.
+
+    Raises
+    ------
+    ValueError
+        If there are no crystals, or the checkpoint is of another network.
     """
 
     def __init__(
@@ -102,14 +110,11 @@ class Trainer:
         seed: int,
         device: torch.device,
         checkpoint: Path,
+        n_workers: int = 0,
     ):
         torch.manual_seed(seed)
         self.config, self.pools = config, pools
-        pool = pools()
-        if pool is None:
-            raise ValueError("no crystals to train on")
-        self.pool = pool
-        self.experiment, self.schedule = experiment, schedule
+        self.experiment, self.schedule, self.n_workers = experiment, schedule, n_workers
         self.device, self.checkpoint, self.seed = device, Path(checkpoint), seed
         self.model = FourierOperator(config).to(device)
         self.average = FourierOperator(config).to(device)
@@ -127,6 +132,19 @@ class Trainer:
         self.rng = np.random.default_rng([seed, self.step])
         self.generator = torch.Generator(device=device)
         self.generator.manual_seed(seed * 1_000_003 + self.step)
+        self.batches: Iterator[Batch] = iter(())
+        pool = pools()
+        if pool is None:
+            raise ValueError("no crystals to train on")
+        self._take(pool)
+
+    def _take(self, pool: CrystalPool | None) -> None:
+        """Go on with a new pool, where there is one."""
+        if pool is not None:
+            stream = BatchStream(
+                pool, self.experiment, self.config.grid_points_per_d_min, (self.seed, self.step)
+            )
+            self.batches = batches(stream, self.n_workers)
 
     def _resume(self) -> None:
         state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
@@ -202,10 +220,8 @@ class Trainer:
 
     def train_step(self) -> float:
         """One step on one batch; returns the mean loss."""
-        crystals = self.pool.batch(self.rng)
-        batch = collate(
-            crystals, self.experiment, self.config.grid_points_per_d_min, self.rng
-        ).to(self.device)
+        on_cpu = next(self.batches)
+        batch = on_cpu.to(self.device)
         diffraction = diffract(batch, self.experiment, self.generator)
         start = self.start(diffraction)
         with self.precision():
@@ -222,8 +238,8 @@ class Trainer:
             for kept, new in zip(self.average.parameters(), self.model.parameters(), strict=True):
                 kept.lerp_(new, 1.0 - decay)
         self.step += 1
-        self.crystals += len(crystals)
-        self.groups.update(c.number for c in crystals)
+        self.crystals += len(on_cpu.numbers)
+        self.groups.update(on_cpu.numbers.tolist())
         return loss.item()
 
     def run(self) -> None:
@@ -261,5 +277,5 @@ class Trainer:
                 if time.monotonic() - began > next_save:
                     next_save += 60.0 * self.schedule.checkpoint_minutes
                     self.save()
-                    self.pool = self.pools() or self.pool
+                    self._take(self.pools())
         self.save()

@@ -77,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--largest-batch", type=int, default=32)
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--workers", type=int, default=0, help="processes that prepare batches")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return p
 
@@ -102,6 +103,7 @@ def main(arguments: list[str] | None = None) -> None:
         options.seed,
         device,
         options.checkpoint,
+        options.workers,
     )
     logger.info("%d parameters", sum(p.numel() for p in trainer.model.parameters()))
     trainer.run()

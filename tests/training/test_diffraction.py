@@ -1,0 +1,102 @@
+"""Structure factors and normalised amplitudes of artificial crystals, against cctbx."""
+
+import numpy as np
+import pytest
+
+import phai_cctbx  # noqa: F401  (Boost before torch)
+
+torch = pytest.importorskip("torch")
+
+# cctbx
+from cctbx import crystal, miller, sgtbx, xray  # noqa: E402
+from cctbx.array_family import flex  # noqa: E402
+
+from phai_cctbx.network.alignment import map_correlation  # noqa: E402
+from phai_cctbx.training.crystals import Crystal  # noqa: E402
+from phai_cctbx.training.diffraction import (  # noqa: E402
+    CALCULATED_2A,
+    Experiment,
+    collate,
+    diffract,
+    measured,
+    structure_factors,
+)
+from phai_cctbx.training.elements import SYMBOLS  # noqa: E402
+
+CELLS = {
+    2: (6.2, 7.0, 7.7, 80, 95, 102), 14: (7.1, 6.3, 8.2, 90, 100, 90),
+    15: (11.0, 6.3, 9.2, 90, 104, 90), 19: (6.0, 7.4, 8.8, 90, 90, 90),
+    33: (9.0, 7.4, 6.8, 90, 90, 90), 146: (10.1, 10.1, 8.8, 90, 90, 120),
+}  # fmt: skip
+
+
+def artificial(number, seed=0):
+    rng = np.random.default_rng(seed)
+    return Crystal(
+        number, np.array(CELLS[number], float), rng.random((4, 3)), np.array([6, 7, 8, 17]),
+        np.array([1.0, 0.5, 1.0, 1.0]), np.array([0.02, 0.03, 0.05, 0.04]),
+    )  # fmt: skip
+
+
+def in_cctbx(artificial_crystal, hkl):
+    symmetry = crystal.symmetry(
+        unit_cell=artificial_crystal.unit_cell.tolist(),
+        space_group_info=sgtbx.space_group_info(number=artificial_crystal.number),
+    )
+    structure = xray.structure(crystal_symmetry=symmetry)
+    c = artificial_crystal
+    for z, site, q, u in zip(c.atomic_numbers, c.sites, c.occupancies, c.u_iso, strict=True):
+        structure.add_scatterer(
+            xray.scatterer(label=SYMBOLS[z], site=site.tolist(), u=u, occupancy=q)
+        )
+    structure.scattering_type_registry(table="it1992")
+    indices = flex.miller_index([tuple(int(i) for i in h) for h in hkl])
+    f = miller.set(symmetry, indices, anomalous_flag=False).structure_factors_from_scatterers(
+        structure, algorithm="direct"
+    )
+    return f.f_calc().data().as_numpy_array()
+
+
+@pytest.mark.parametrize("number", sorted(CELLS))
+def test_structure_factors_are_those_of_cctbx(number):
+    chosen = artificial(number)
+    batch = collate([chosen], CALCULATED_2A, 3.0, np.random.default_rng(0))
+    found = structure_factors(batch)[0].numpy()
+    expected = in_cctbx(chosen, batch.hkl[0].numpy())
+    n_centring = {15: 2, 146: 3}.get(number, 1)
+    parts = [found[0], found[1] if len(found) == 2 else np.zeros_like(found[0])]
+    value = (parts[0] + 1j * parts[1]) * n_centring
+    assert np.abs(value - expected).max() < 1e-3 * np.abs(expected).max()
+
+
+def test_calculated_experiment_changes_nothing():
+    batch = collate([artificial(14)], CALCULATED_2A, 3.0, np.random.default_rng(0))
+    found = diffract(batch, CALCULATED_2A, torch.Generator().manual_seed(0))
+    amplitude_sq = structure_factors(batch).square().sum(1)
+    torch.testing.assert_close(found.f_sq, amplitude_sq, rtol=1e-4, atol=1e-4)
+    assert map_correlation(
+        found.phase_factor, found.phase_factor, found.f_sq, batch
+    ).item() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_missing_reflections_stay_within_the_share():
+    rng = np.random.default_rng(0)
+    hkl = rng.integers(-8, 9, (400, 3))
+    hkl = hkl[(hkl != 0).any(1)]
+    inverse_d = np.linalg.norm(hkl, axis=1) / 10.0
+    for _ in range(40):
+        assert measured(hkl, inverse_d, 0.3, rng).mean() > 0.6
+
+
+def test_noise_moves_amplitudes_as_asked():
+    batch = collate([artificial(14)], CALCULATED_2A, 3.0, np.random.default_rng(0))
+    noisy = Experiment(d_min=(2.0, 2.0), missing=0.0, noise=0.2)
+    true = structure_factors(batch).square().sum(1).sqrt()
+    found = diffract(batch, noisy, torch.Generator().manual_seed(1)).f_sq.sqrt()
+    deviation = ((found - true).square().mean() / true.square().mean()).sqrt().item()
+    assert 0.0 < deviation < 0.4
+
+
+def test_kinds_do_not_mix():
+    with pytest.raises(ValueError, match="centrosymmetric"):
+        collate([artificial(14), artificial(19)], CALCULATED_2A, 3.0, np.random.default_rng(0))

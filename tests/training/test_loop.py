@@ -1,0 +1,97 @@
+"""Training: reproducible, resumable, and it learns."""
+
+import numpy as np
+import pytest
+
+import phai_cctbx  # noqa: F401  (Boost before torch)
+
+torch = pytest.importorskip("torch")
+
+from phai_cctbx.network.operator import OperatorConfig  # noqa: E402
+from phai_cctbx.training.crystals import Crystal  # noqa: E402
+from phai_cctbx.training.diffraction import Experiment, collate, diffract  # noqa: E402
+from phai_cctbx.training.loop import Schedule, Trainer, disturbed_truth  # noqa: E402
+from phai_cctbx.training.loss import phase_loss  # noqa: E402
+from phai_cctbx.training.pool import CrystalPool  # noqa: E402
+
+TINY = OperatorConfig(channels=8, scalars=8, relations=4, layers=1, hidden=16)
+EXPERIMENT = Experiment(d_min=(2.0, 2.2), missing=0.1, noise=0.05)
+CELLS = {14: (7.1, 6.3, 8.2, 90, 100, 90), 2: (6.2, 7.0, 7.7, 80, 95, 102),
+         19: (6.0, 7.4, 8.8, 90, 90, 90)}  # fmt: skip
+
+
+def crystals(numbers, n=6):
+    rng = np.random.default_rng(1)
+    return [
+        Crystal(
+            number, np.array(CELLS[number], float), rng.random((5, 3)), np.array([6, 6, 7, 8, 6]),
+            np.ones(5), np.full(5, 0.03),
+        )
+        for number in numbers
+        for _ in range(n)
+    ]  # fmt: skip
+
+
+def trainer(path, numbers=(2, 14), **schedule):
+    pool = CrystalPool(crystals(numbers), budget=1e6, largest_batch=4)
+    once = iter([pool])
+    return Trainer(
+        TINY, lambda: next(once, None), EXPERIMENT, Schedule(**schedule), 3,
+        torch.device("cpu"), path / "training.pt",
+    )  # fmt: skip
+
+
+def test_same_seed_same_losses(tmp_path):
+    first, second = trainer(tmp_path), trainer(tmp_path)
+    assert [first.train_step() for _ in range(4)] == [second.train_step() for _ in range(4)]
+
+
+def test_checkpoint_brings_everything_back(tmp_path):
+    first = trainer(tmp_path)
+    for _ in range(3):
+        first.train_step()
+    first.save()
+    again = trainer(tmp_path)
+    assert (again.step, again.crystals, again.groups) == (3, first.crystals, first.groups)
+    for name, tensor in first.average.state_dict().items():
+        assert torch.equal(again.average.state_dict()[name], tensor)
+
+
+def test_checkpoint_of_another_network_is_refused(tmp_path):
+    first = trainer(tmp_path)
+    first.config = OperatorConfig(channels=16)
+    first.save()
+    with pytest.raises(ValueError, match="another network"):
+        trainer(tmp_path)
+
+
+def loss_from_disturbed_truth(learning, numbers):
+    """Mean loss on fixed crystals and starts."""
+    batch = collate(crystals(numbers), EXPERIMENT, 2.5, np.random.default_rng(0))
+    generator = torch.Generator().manual_seed(0)
+    diffraction = diffract(batch, EXPERIMENT, generator)
+    start = disturbed_truth(diffraction, generator)
+    with torch.no_grad():
+        output = learning.model(
+            diffraction.e_value, batch.d_star, batch.epsilon, batch.centric, batch.mask, start,
+            diffraction.basis, batch.weights,
+        )  # fmt: skip
+    return phase_loss(output, diffraction).mean().item()
+
+
+@pytest.mark.parametrize("numbers", [(2, 14), (19,)])
+def test_loss_falls(tmp_path, numbers):
+    learning = trainer(tmp_path, numbers)
+    for group in learning.optimizer.param_groups:
+        group["lr"] = 5e-3
+    before = loss_from_disturbed_truth(learning, numbers)
+    for _ in range(60):
+        learning.train_step()
+    assert loss_from_disturbed_truth(learning, numbers) < before - 0.03
+
+
+def test_no_crystals_no_training(tmp_path):
+    with pytest.raises(ValueError, match="no crystals"):
+        Trainer(
+            TINY, lambda: None, EXPERIMENT, Schedule(), 0, torch.device("cpu"), tmp_path / "x.pt"
+        )
