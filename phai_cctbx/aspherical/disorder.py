@@ -56,6 +56,12 @@ def configurations(structure: xray.structure, conformers=None) -> list[Configura
     for number, share in zip(numbers, shares, strict=True):
         chosen = (parts == 0) | (parts == number)
         weights = np.where(parts == 0, share, np.where(parts == number, 1.0, 0.0))
-        result.append(Configuration(
-            number, np.flatnonzero(chosen), structure.select(flex.bool(chosen.tolist())), weights))
+        result.append(
+            Configuration(
+                number,
+                np.flatnonzero(chosen),
+                structure.select(flex.bool(chosen.tolist())),
+                weights,
+            )
+        )
     return result

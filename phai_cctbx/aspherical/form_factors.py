@@ -36,9 +36,7 @@ def spherical_form_factor(density: np.ndarray, d_star: np.ndarray) -> np.ndarray
     numpy.ndarray, e
     """
     argument = 2 * d_star[:, None] * BOHR * RADII[None, :]
-    return np.trapezoid(
-        4 * np.pi * RADII**3 * density * np.sinc(argument), np.log(RADII), axis=1
-    )
+    return np.trapezoid(4 * np.pi * RADII**3 * density * np.sinc(argument), np.log(RADII), axis=1)
 
 
 class IndexSet:
@@ -85,8 +83,12 @@ def deformation_form_factors(structure, molecules, densities, index_set, quantum
     counts = np.zeros(n)
     for molecule, density in zip(molecules, densities, strict=True):
         transformed = quantum.transform(
-            density, range(len(molecule.numbers)), fractionalization, index_set.all,
-            f"{molecule.name()}: transform")
+            density,
+            range(len(molecule.numbers)),
+            fractionalization,
+            index_set.all,
+            f"{molecule.name()}: transform",
+        )
         for row, (i, operator) in zip(transformed, molecule.members, strict=True):
             rotation, _ = operator_arrays(operator)
             back = np.round(np.linalg.inv(rotation)).astype(int)
@@ -95,14 +97,16 @@ def deformation_form_factors(structure, molecules, densities, index_set, quantum
     values /= np.maximum(counts, 1)[:, None]
     for i in structure.special_position_indices():
         values[i] = np.mean(
-            [values[i][index_set.permutation(r)] for r in site_rotations(structure, i)], axis=0)
+            [values[i][index_set.permutation(r)] for r in site_rotations(structure, i)], axis=0
+        )
     return values
 
 
 def spherical_parts(structure: xray.structure, molecules, densities, indices, quantum):
     """Spherical form factor of every scatterer at some indices, (n_scatterers, n_h)."""
-    d_star_sq = np.array(structure.unit_cell().d_star_sq(
-        flex.miller_index([tuple(h) for h in indices.tolist()])))
+    d_star_sq = np.array(
+        structure.unit_cell().d_star_sq(flex.miller_index([tuple(h) for h in indices.tolist()]))
+    )
     d_star, inverse = np.unique(np.round(np.sqrt(d_star_sq), 9), return_inverse=True)
     registry = structure.scattering_type_registry()
     scatterers = structure.scatterers()
@@ -141,6 +145,7 @@ def form_factor_table(structure, molecules, densities, indices, quantum, title="
     index_set = IndexSet(indices, structure.space_group())
     values = deformation_form_factors(structure, molecules, densities, index_set, quantum)
     values = values[:, index_set.rows] + spherical_parts(
-        structure, molecules, densities, index_set.expanded, quantum)
+        structure, molecules, densities, index_set.expanded, quantum
+    )
     labels = tuple(s.label for s in structure.scatterers())
     return FormFactorTable(labels, index_set.expanded, values.T, title)

@@ -169,23 +169,32 @@ class LeastSquares:
         trial = self._refine(result.xray_structure, table_file_name)
         if trial.extinction_esd and trial.extinction > 3 * trial.extinction_esd:
             self.extinction = trial.extinction
-            logger.info("Extinction %.5f(%.5f) is refined.", trial.extinction,
-                        trial.extinction_esd)
+            logger.info("Extinction %.5f(%.5f) is refined.", trial.extinction, trial.extinction_esd)
             return trial
         self.extinction = None
         return result
 
     def _refine(self, structure, table_file_name):
         return refine(
-            structure, self.f_sq, self.weighting, n_cycles=LEAST_SQUARES_CYCLES,
-            extinction=self.extinction, wavelength=self.wavelength, with_covariance=True,
-            table_file_name=table_file_name, **self.keywords)
+            structure,
+            self.f_sq,
+            self.weighting,
+            n_cycles=LEAST_SQUARES_CYCLES,
+            extinction=self.extinction,
+            wavelength=self.wavelength,
+            with_covariance=True,
+            table_file_name=table_file_name,
+            **self.keywords,
+        )
 
     def _optimised(self, result):
         scale = result.scale_factor
         return optimise_weighting(
-            np.array(self.f_sq.data()) / scale, np.array(self.f_sq.sigmas()) / scale,
-            np.array(result.fc_sq.data()), result.n_parameters)
+            np.array(self.f_sq.data()) / scale,
+            np.array(self.f_sq.sigmas()) / scale,
+            np.array(result.fc_sq.data()),
+            result.n_parameters,
+        )
 
 
 def free_hydrogens(structure: xray.structure, anisotropic: bool) -> xray.structure:
@@ -245,12 +254,12 @@ class FormFactors:
         names = []
         first = self.moments is None
         for part in parts:
-            table, own_charges, own_dipoles, part_names = self._configuration(
-                part, indices, title)
+            table, own_charges, own_dipoles, part_names = self._configuration(part, indices, title)
             if first and self.settings.cluster_radius > 0:
                 self._place_moments(part, own_charges, own_dipoles, n)
                 table, own_charges, own_dipoles, part_names = self._configuration(
-                    part, indices, title)
+                    part, indices, title
+                )
             weights = part.weights[part.selection]
             full = np.zeros((len(table.indices), n), dtype=complex)
             full[:, part.selection] = table.values * weights
@@ -279,8 +288,15 @@ class FormFactors:
                 positions, charges = self._embedding(part, molecules, molecule)
             key = (part.number, tuple(i for i, _ in molecule.members), molecule.charge)
             density = self.quantum.molecule(
-                molecule.numbers, molecule.coordinates, molecule.charge, molecule.multiplicity,
-                positions, charges, self._guesses.get(key), molecule.name())
+                molecule.numbers,
+                molecule.coordinates,
+                molecule.charge,
+                molecule.multiplicity,
+                positions,
+                charges,
+                self._guesses.get(key),
+                molecule.name(),
+            )
             check_electrons(molecule, density)
             self._guesses[key] = density.density_matrix
             densities.append(density)
@@ -291,7 +307,8 @@ class FormFactors:
     def _embedding(self, part, molecules, molecule):
         charges, dipoles = (m[part.selection] for m in self.moments)
         positions, point_charges, point_dipoles = surroundings(
-            part.structure, molecules, molecule, charges, dipoles, self.settings.cluster_radius)
+            part.structure, molecules, molecule, charges, dipoles, self.settings.cluster_radius
+        )
         return with_dipoles(positions, point_charges, point_dipoles)
 
 
@@ -311,8 +328,10 @@ def with_dipoles(positions, charges, dipoles):
     direction = dipoles / np.maximum(size, 1e-12)[:, None]
     half = 0.5 * DIPOLE_SEPARATION * direction
     strength = size / DIPOLE_SEPARATION
-    return (np.concatenate([positions, positions + half, positions - half]),
-            np.concatenate([charges, strength, -strength]))
+    return (
+        np.concatenate([positions, positions + half, positions - half]),
+        np.concatenate([charges, strength, -strength]),
+    )
 
 
 ELECTRON_TOLERANCE = 0.01
@@ -325,7 +344,8 @@ def check_electrons(molecule, density):
     if abs(density.n_electrons - expected) > ELECTRON_TOLERANCE:
         raise Sorry(
             f"{molecule.name()}: {density.n_electrons:.4f} electrons on the grid instead of "
-            f"{expected}. Give a higher grid_level.")
+            f"{expected}. Give a higher grid_level."
+        )
 
 
 def refine_hirshfeld(
@@ -379,8 +399,10 @@ def refine_hirshfeld(
     least_squares = LeastSquares(f_sq, wavelength, settings, weighting, extinction, **keywords)
     spherical = least_squares(free_hydrogens(structure, anisotropic=False))
     spherical = least_squares.try_extinction(spherical)
-    tell(f"independent atoms: R1 {spherical.r1:.4f}, wR2 {spherical.wr2:.4f}, "
-         f"GooF {spherical.goof:.2f}")
+    tell(
+        f"independent atoms: R1 {spherical.r1:.4f}, wR2 {spherical.wr2:.4f}, "
+        f"GooF {spherical.goof:.2f}"
+    )
     seconds = {"independent_atoms": time.time() - started}
     anisotropic = anisotropic_hydrogens(structure, f_sq, settings.hydrogens)
     form_factors = FormFactors(quantum, settings, conformers)
@@ -391,7 +413,8 @@ def refine_hirshfeld(
         clock = time.time()
         previous_table = table
         table, charge_change = form_factors(
-            model, f_sq.indices(), f"Hirshfeld atoms, {quantum.method.description()}")
+            model, f_sq.indices(), f"Hirshfeld atoms, {quantum.method.description()}"
+        )
         warnings = tables.validate(table, model, f_sq.indices(), "Hirshfeld form factors")
         tables.write_tsc(table_path, table)
         middle = time.time()
@@ -399,26 +422,50 @@ def refine_hirshfeld(
         if number == 2:
             result = least_squares.try_extinction(result, str(Path(table_path)))
         shift = largest_shift_over_esd(model, result)
-        change = np.inf if previous_table is None else float(
-            np.abs(table.values - previous_table.values).max())
-        cycles.append(Cycle(number, result.r1, result.wr2, shift, change, charge_change,
-                            middle - clock, time.time() - middle))
-        tell(f"HAR cycle {number}: R1 {result.r1:.4f}, wR2 {result.wr2:.4f}, GooF "
-             f"{result.goof:.2f}, shift/esd {shift:.3f}, change of f {change:.4f} e")
+        change = (
+            np.inf
+            if previous_table is None
+            else float(np.abs(table.values - previous_table.values).max())
+        )
+        cycles.append(
+            Cycle(
+                number,
+                result.r1,
+                result.wr2,
+                shift,
+                change,
+                charge_change,
+                middle - clock,
+                time.time() - middle,
+            )
+        )
+        tell(
+            f"HAR cycle {number}: R1 {result.r1:.4f}, wR2 {result.wr2:.4f}, GooF "
+            f"{result.goof:.2f}, shift/esd {shift:.3f}, change of f {change:.4f} e"
+        )
         model = result.xray_structure
         if shift <= settings.shift_over_esd and change <= settings.form_factor_change:
             converged = True
             break
     if not converged:
-        warnings.append(f"HAR did not converge in {settings.max_cycles} cycles: shift/esd "
-                        f"{shift:.3f}, change of f {change:.4f} e")
+        warnings.append(
+            f"HAR did not converge in {settings.max_cycles} cycles: shift/esd "
+            f"{shift:.3f}, change of f {change:.4f} e"
+        )
     seconds["form_factors"] = sum(c.seconds_form_factors for c in cycles)
     seconds["least_squares"] = sum(c.seconds_refinement for c in cycles)
     seconds["total"] = time.time() - started
     return HirshfeldResult(
-        refinement=result, independent_atoms=spherical, table=table, cycles=tuple(cycles),
-        converged=converged, charges=form_factors.charges, molecules=form_factors.molecules,
-        warnings=tuple(warnings), seconds=seconds)
+        refinement=result,
+        independent_atoms=spherical,
+        table=table,
+        cycles=tuple(cycles),
+        converged=converged,
+        charges=form_factors.charges,
+        molecules=form_factors.molecules,
+        warnings=tuple(warnings),
+        seconds=seconds,
+    )
 
 
 def largest_shift_over_esd(before: xray.structure, after: RefinementResult) -> float:

@@ -198,9 +198,7 @@ def assign_charges(molecules: list[Molecule], given=None) -> list[Molecule]:
         else:
             charges.append(likely_charge(molecule))
     unresolved = [i for i, charge in enumerate(charges) if charge is None]
-    total = sum(
-        m.n_per_cell * q for m, q in zip(molecules, charges, strict=True) if q is not None
-    )
+    total = sum(m.n_per_cell * q for m, q in zip(molecules, charges, strict=True) if q is not None)
     if len(unresolved) == 1:
         i = unresolved[0]
         if total % molecules[i].n_per_cell == 0:
@@ -224,11 +222,18 @@ def assign_charges(molecules: list[Molecule], given=None) -> list[Molecule]:
         if multiplicity == 2 and formula not in given:
             logger.warning(
                 "%s has an odd number of electrons and is calculated as a doublet: check its "
-                "hydrogen atoms and charge.", formula
+                "hydrogen atoms and charge.",
+                formula,
             )
         result.append(
-            Molecule(molecule.members, molecule.numbers, molecule.coordinates,
-                     molecule.n_per_cell, charge, multiplicity)
+            Molecule(
+                molecule.members,
+                molecule.numbers,
+                molecule.coordinates,
+                molecule.n_per_cell,
+                charge,
+                multiplicity,
+            )
         )
     return result
 
@@ -246,8 +251,9 @@ def likely_charge(molecule: Molecule) -> int | None:
         from rdkit import Chem, RDLogger
         from rdkit.Chem import rdDetermineBonds
     except ImportError:
-        logger.warning("RDKit is not installed: the charge of %s is not worked out.",
-                       molecule.formula)
+        logger.warning(
+            "RDKit is not installed: the charge of %s is not worked out.", molecule.formula
+        )
         return None
     RDLogger.DisableLog("rdApp.*")
     rows = "\n".join(
@@ -333,7 +339,8 @@ def surroundings(structure, molecules, centre: Molecule, charges, dipoles, radiu
         own_charges = np.array([charges[i] for i, _ in molecule.members])
         rotations = [operator_arrays(op)[0] for _, op in molecule.members]
         size = np.linalg.norm(
-            molecule.coordinates - molecule.coordinates.mean(axis=0), axis=1).max()
+            molecule.coordinates - molecule.coordinates.mean(axis=0), axis=1
+        ).max()
         for operator in structure.space_group():
             rotation, translation = operator_arrays(operator)
             image = fractions @ rotation.T + translation
@@ -344,16 +351,18 @@ def surroundings(structure, molecules, centre: Molecule, charges, dipoles, radiu
             centres = (image.mean(axis=0) + steps) @ matrix.T
             for step in steps[np.linalg.norm(centres - middle, axis=1) < reach + size]:
                 coordinates = (image + step) @ matrix.T
-                distances = np.linalg.norm(
-                    coordinates[:, None] - centre.coordinates[None], axis=2)
+                distances = np.linalg.norm(coordinates[:, None] - centre.coordinates[None], axis=2)
                 if distances.min() > radius:
                     continue
                 place = moments_of_place(coordinates)
                 if np.abs(np.array(places) - place).max(axis=1).min() < SAME_PLACE:
                     continue
-                turned = np.array([
-                    matrix @ rotation @ r @ inverse @ dipoles[i]
-                    for r, (i, _) in zip(rotations, molecule.members, strict=True)])
+                turned = np.array(
+                    [
+                        matrix @ rotation @ r @ inverse @ dipoles[i]
+                        for r, (i, _) in zip(rotations, molecule.members, strict=True)
+                    ]
+                )
                 places.append(place)
                 found.append((coordinates, own_charges, turned))
     if not found:

@@ -61,8 +61,8 @@ class Method:
     method: str = "B3LYP"
     basis: str = "def2-SVP"
     relativity: str = "ecp"
-    grid_level: int = 4
-    scf_grid_level: int = 3
+    grid_level: int = 3
+    scf_grid_level: int = 1
     density_fitting: bool = True
     scf_max_cycles: int = 60
 

@@ -50,14 +50,13 @@ EXTENT_DENSITY = 1e-16
 CONTRIBUTION_CUTOFF = 1e-9
 """Grid contributions (e) below this are not transformed; 1e6 of them are still below 1e-3 e."""
 
-BLOCK_POINTS = 20000
-"""Grid points worked on at once: bounds the memory by BLOCK_POINTS x n_ao x 8 bytes x 4."""
+BLOCK_POINTS = 360 * 56
+"""Grid points worked on at once (PySCF wants a multiple of 56): bounds the memory by
+BLOCK_POINTS x n_ao x 8 bytes x 4."""
 
-DIPOLE_SEPARATION = 0.02
-"""Distance in bohr between the two charges that stand for a point dipole."""
-
-SCF_GRADIENT = 1e-5
-"""Orbital gradient at which the density counts as converged."""
+SCF_ENERGY, SCF_GRADIENT = 1e-7, 3e-5
+"""Change of the energy (hartree) and orbital gradient at which the density counts as converged;
+form factors move by less than 1e-4 e after that."""
 
 
 class JobError(Exception):
@@ -126,7 +125,7 @@ def mean_field(molecule, job):
         method = method.sfx2c1e()
     if job["density_fitting"]:
         method = method.density_fit()
-    method.conv_tol = 1e-8
+    method.conv_tol = SCF_ENERGY
     method.conv_tol_grad = SCF_GRADIENT
     return method
 
@@ -339,7 +338,9 @@ def molecule_job(job, data, status):
     guess = data["guess"] if "guess" in data else None
     method = run_scf(method, job, guess, status)
     density_matrix = np.asarray(method.make_rdm1())
-    total = density_matrix if density_matrix.ndim == 2 else density_matrix.sum(axis=0)
+    orbitals, occupations = method.mo_coeff, method.mo_occ
+    if molecule.spin == 0:
+        orbitals, occupations = [orbitals], [occupations]
 
     status("running", "partition")
     proatoms = Proatoms(data["proatom_elements"], data["proatom_densities"])
@@ -347,17 +348,18 @@ def molecule_job(job, data, status):
     grids.level = int(job["grid_level"])
     grids.prune = gen_grid.nwchem_prune
     grids.build(sort_grids=True)
-    points, weights = grids.coords, grids.weights
     n_atoms = len(numbers)
     collected = [([], []) for _ in range(n_atoms)]
     charges = np.zeros(n_atoms)
     dipoles = np.zeros((n_atoms, 3))
-    n_electrons = 0.0
-    for start in range(0, len(weights), BLOCK_POINTS):
-        block = points[start : start + BLOCK_POINTS]
-        weight = weights[start : start + BLOCK_POINTS]
-        ao = molecule.eval_gto("GTOval_sph", block)
-        density = numint.eval_rho(molecule, ao, total, hermi=1)
+    n_electrons, n_done = 0.0, 0
+    integrator = numint.NumInt()
+    blocks = integrator.block_loop(molecule, grids, molecule.nao, 0, blksize=BLOCK_POINTS)
+    for ao, mask, weight, block in blocks:
+        density = sum(
+            numint.eval_rho2(molecule, ao, c, n, mask)
+            for c, n in zip(orbitals, occupations, strict=True)
+        )
         n_electrons += float(density @ weight)
         atomic = np.array(
             [
@@ -366,19 +368,22 @@ def molecule_job(job, data, status):
             ]
         )
         promolecule = atomic.sum(axis=0)
-        inside = promolecule > DENSITY_FLOOR
         share = np.divide(
-            weight * (density - promolecule), promolecule, out=np.zeros_like(weight), where=inside
+            weight * (density - promolecule),
+            promolecule,
+            out=np.zeros_like(weight),
+            where=promolecule > DENSITY_FLOOR,
         )
         for i in range(n_atoms):
             part = atomic[i] * share
-            relative = block - coordinates[i]
+            keep = np.abs(part) > CONTRIBUTION_CUTOFF
+            part, relative = part[keep], block[keep] - coordinates[i]
             charges[i] -= part.sum()
             dipoles[i] -= part @ relative
-            keep = np.abs(part) > CONTRIBUTION_CUTOFF
-            collected[i][0].append(relative[keep].astype(np.float32))
-            collected[i][1].append(part[keep].astype(np.float32))
-        status("running", "partition", fraction=min(1.0, (start + BLOCK_POINTS) / len(weights)))
+            collected[i][0].append(relative.astype(np.float32))
+            collected[i][1].append(part.astype(np.float32))
+        n_done += len(weight)
+        status("running", "partition", fraction=n_done / len(grids.weights))
     counts = [sum(len(v) for v in values) for _, values in collected]
     return {
         "points": np.concatenate([p for parts, _ in collected for p in parts]),

@@ -36,6 +36,8 @@ _SETTLING_CYCLES = 10
 #: Cycles between two looks at the phases.
 _CYCLES_BETWEEN_LOOKS = 80
 _N_ALTERNATIVES = 4
+#: Phases whose peaks explain this much are worth some rounds of refinement.
+_PROMISING_CC = 0.6
 #: The search ends, too, when this many starts found the same map: random phases do not.
 _ENOUGH_AGREE = 3
 _SAME_MAP = 0.95
@@ -112,9 +114,13 @@ class ChargeFlippingPhaser:
                 break
         n_agreeing = _n_agreeing(candidates)
         candidates.sort(key=_held_out, reverse=True)
-        polished = model.polish(candidates[0].f_phased.phases().data().as_numpy_array())
+        refined = model.refine(candidates[0].f_phased.phases().data().as_numpy_array())
         best = model.result(
-            polished, self.name, self.seed, n_starts=len(candidates), n_agreeing=n_agreeing
+            model.polish(refined),
+            self.name,
+            self.seed,
+            n_starts=len(candidates),
+            n_agreeing=n_agreeing,
         )
         return replace(
             best,
@@ -141,6 +147,8 @@ class ChargeFlippingPhaser:
                     candidate = self._judged(model, phases, symmetric.agreement)
                     if candidate.figures_of_merit["probability_right"] > CONVINCING:
                         return candidate
+        if best_cc > _PROMISING_CC:
+            best_phases = model.refine(best_phases)
         return self._judged(model, best_phases, best_agreement)
 
     def _judged(self, model, phases, agreement):

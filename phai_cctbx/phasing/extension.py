@@ -90,7 +90,7 @@ def extend_phases(
     grown.sort(key=lambda result: result.figures_of_merit["cc_held_out"], reverse=True)
     best, *others = grown
     polished = model.result(
-        model.polish(best.f_phased.phases().data().as_numpy_array()),
+        model.polish(model.refine(best.f_phased.phases().data().as_numpy_array())),
         best.strategy,
         seed,
         **{key: best.figures_of_merit[key] for key in ("candidate", "known_fraction")},

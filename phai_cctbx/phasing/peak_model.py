@@ -35,8 +35,12 @@ _CC_WIDTH = 0.03
 _R_OF_WRONG = 0.2
 #: A candidate is taken for the solution, and the search ends, above this probability.
 CONVINCING = 0.9
-#: Cycles of low-density elimination that end a search.
+#: Cycles of low-density elimination between recycling and at the end of a search.
 _POLISHING_CYCLES = 10
+#: Rounds of elimination and recycling at most, and the gain of held-out correlation that is
+#: worth another one.
+_REFINEMENT_ROUNDS = 4
+_WORTHWHILE_GAIN = 0.005
 #: Recycling ends when the correlation gains less.
 _MIN_GAIN = 0.002
 
@@ -95,6 +99,7 @@ class PeakModel:
             symmetry_flags=maptbx.use_space_group_symmetry, resolution_factor=1 / 3
         )
         self._tags = self._gridding.tags()
+        self._grid = SymmetricMap(f_obs)
         self._indices = np.array(f_obs.indices(), dtype=int)
         self._root_epsilon = np.sqrt(f_obs.epsilons().data().as_numpy_array())
         # More than needed: atoms on special positions fill less of the cell.
@@ -164,6 +169,17 @@ class PeakModel:
         acentric = special.i1e(x) / special.i0e(x)
         return np.where(self.centric, np.tanh(x / 2), acentric)
 
+    def refine(self, phases: np.ndarray) -> np.ndarray:
+        """Low-density elimination and recycling in turn, while held-out amplitudes gain by it."""
+        best, best_cc = phases, self.judge(phases).cc_held_out
+        for _ in range(_REFINEMENT_ROUNDS):
+            trial, _ = self.recycle(self._eliminate(best))
+            cc = self.judge(trial).cc_held_out
+            if cc < best_cc + _WORTHWHILE_GAIN:
+                break
+            best, best_cc = trial, cc
+        return best
+
     def polish(self, phases: np.ndarray) -> np.ndarray:
         """Low-density elimination on the amplitudes themselves, at the end of a search.
 
@@ -171,14 +187,16 @@ class PeakModel:
         elements and displacements. Returned are polished phases, or the ones given where the
         polished ones predict the amplitudes worse.
         """
-        grid = SymmetricMap(self.f_obs)
-        f_obs = self.f_obs.data().as_numpy_array()
-        polished = phases
-        for _ in range(_POLISHING_CYCLES):
-            density = grid.synthesis(f_obs * np.exp(1j * polished))
-            polished = np.angle(grid.analysis(eliminate_low_density(density)))
+        polished = self._eliminate(phases)
         before, after = self.judge(phases), self.judge(polished)
         return polished if after.cc_held_out > before.cc_held_out - _CC_WIDTH else phases
+
+    def _eliminate(self, phases):
+        f_obs = self.f_obs.data().as_numpy_array()
+        for _ in range(_POLISHING_CYCLES):
+            density = self._grid.synthesis(f_obs * np.exp(1j * phases))
+            phases = np.angle(self._grid.analysis(eliminate_low_density(density)))
+        return phases
 
     def result(self, phases: np.ndarray, strategy: str, seed: int, **figures) -> PhasingResult:
         """Phases with the confidence and figures of merit that the peaks give them."""

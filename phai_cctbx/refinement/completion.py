@@ -53,6 +53,12 @@ VOLUME_PER_ATOM = 18.0
 R1_SOLVED = 0.20
 """A complete small-molecule structure has a lower R1; wrong ones seldom come below 0.35."""
 
+EXTINCTION_TRIAL = 0.005
+"""Start of the extinction coefficient."""
+
+EXTINCTION_SIGNIFICANCE, EXTINCTION_WR2_GAIN = 4.0, 0.0005
+"""Extinction is kept where it exceeds so many esds and lowers wR2 by this."""
+
 ROUGH_CONVERGENCE = 0.3
 """Shift over esd at which a refinement on the way is good enough."""
 
@@ -532,8 +538,29 @@ def _anisotropic(model: _Model, hydrogens: bool) -> None:
         for _ in range(2):
             if not _relabel(model, "other elements"):
                 break
-        _update_weights(model)
-        model.refine("hydrogens, weights", n_cycles=6)
+    _update_weights(model)
+    model.refine("weights", n_cycles=6)
+    _try_extinction(model)
+    _update_weights(model)
+
+
+def _try_extinction(model: _Model) -> None:
+    """Refine an extinction coefficient and keep it where the data call for it."""
+    if model.wavelength is None or model.radiation == "electron":
+        return
+    before = (model.structure, model.result)
+    model.extinction = EXTINCTION_TRIAL
+    result = model.refine("extinction", n_cycles=6, with_covariance=True)
+    esd = result.extinction_esd
+    if (
+        esd
+        and result.extinction > EXTINCTION_SIGNIFICANCE * esd
+        and result.wr2 < before[1].wr2 - EXTINCTION_WR2_GAIN
+    ):
+        return
+    model.structure, model.result = before
+    model.extinction = None
+    model.record("no extinction")
 
 
 def _place_hydrogens(model: _Model) -> None:

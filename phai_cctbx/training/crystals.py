@@ -19,6 +19,7 @@ import numpy as np
 
 from phai_cctbx.network.space_groups import SpaceGroup, space_group
 from phai_cctbx.training.contacts import contact_distances
+from phai_cctbx.training.disorder import second_place
 from phai_cctbx.training.molecules import Kind, Molecule, mates, read_library
 from phai_cctbx.training.packing import Packing, Problem, Site, pack
 
@@ -42,11 +43,16 @@ SPECIAL_SHARE = {2: 0.15, 14: 0.15, 15: 0.5, 62: 0.8, 60: 0.5, 61: 0.15, 12: 0.8
 OTHER_SPECIAL_SHARE = 0.3
 #: Kinds of contents: one molecule, two of a kind, with a solvent, salt.
 CONTENTS = {"single": 0.62, "pair": 0.08, "solvate": 0.13, "salt": 0.17}
+#: Share of coordination compounds among the neutral molecules; of salts, those of two large ions;
+#: of the others, those with a large cation, and the share of the volume that it takes.
+COMPLEX_SHARE, ORGANIC_SALT_SHARE, CATION_SHARE, SALT_MAIN_SHARE = 0.2, 0.2, 0.75, 0.75
+#: What may be the main constituent.
+MAIN_KINDS = (Kind.NEUTRAL, Kind.CATION, Kind.ANION, Kind.COMPLEX)
 #: Volume of the cell, A^3: log-normal about a median that grows with the multiplicity.
-MEDIAN_VOLUME, VOLUME_SPREAD, VOLUME_EXPONENT = 650.0, 0.6, 0.35
+MEDIAN_VOLUME, VOLUME_SPREAD, VOLUME_EXPONENT = 700.0, 0.6, 0.35
 SMALLEST_VOLUME, LARGEST_VOLUME = 120.0, 6000.0
 #: The volume is that of the atoms times exp(mean + spread * normal).
-LOOSENESS, LOOSENESS_SPREAD = 0.04, 0.05
+LOOSENESS, LOOSENESS_SPREAD = -0.005, 0.045
 #: Edges: log-normal about the cube root of the volume; the shortest one, A.
 EDGE_SPREAD, SHORTEST_EDGE = 0.36, 3.7
 #: A packing is accepted where no atoms are closer than this share of their contact distance.
@@ -55,8 +61,11 @@ CLOSEST_ALLOWED = 0.88
 MEDIAN_U, U_SPREAD, SMALLEST_U, LARGEST_U = 0.036, 0.45, 0.010, 0.12
 #: How much more the outermost atoms of a molecule move than its middle; hydrogens; heavy atoms.
 OUTER_EXCESS, HYDROGEN_FACTOR, HEAVY_FACTOR = 0.7, 1.25, 0.8
-#: Share of crystals with a disordered group, and how far its second place is, A.
-DISORDER_SHARE, DISORDER_SHIFT = 0.10, 0.7
+#: Share of the molecules on general positions that have a disordered group.
+DISORDER_SHARE = 0.08
+#: Times that contents are packed, each time in another cell, before they are abandoned: large
+#: molecules fail more often and should not become rare.
+LARGEST_TRIAL = 4
 #: Crystals attempted at once.
 ATTEMPTS = 256
 
@@ -121,6 +130,16 @@ def equal_edges(group: SpaceGroup) -> np.ndarray:
     if group.crystal_system in ("tetragonal", "trigonal", "hexagonal"):
         return np.array([0, 0, 2])
     return np.array([0, 1, 2])
+
+
+def free_shears(group: SpaceGroup) -> np.ndarray:
+    """Elements of the orthogonalisation matrix above its diagonal that symmetry leaves free."""
+    shears = np.zeros((3, 3))
+    if group.crystal_system == "triclinic":
+        shears[[0, 0, 1], [1, 2, 2]] = 1.0
+    elif group.crystal_system == "monoclinic":
+        shears[0, 2] = 1.0
+    return shears
 
 
 def random_cell(group: SpaceGroup, volume: float, rng: np.random.Generator) -> np.ndarray:
@@ -192,15 +211,18 @@ class MoleculeShelf:
 
     def __init__(self, molecules: list[Molecule]):
         self.by_kind = {kind: [m for m in molecules if m.kind == kind] for kind in Kind}
-        main = [m for m in molecules if m.kind in (Kind.NEUTRAL, Kind.COMPLEX) and m.charge == 0]
-        self._sorted = {"any": self._by_volume(main)}
+        main = [m for m in molecules if m.kind in MAIN_KINDS]
+        neutral = [m for m in main if m.charge == 0]
+        self._sorted = {
+            "neutral": self._by_volume(neutral),
+            "complex": self._by_volume([m for m in neutral if m.kind == Kind.COMPLEX]),
+            "cation": self._by_volume([m for m in main if m.charge > 0]),
+            "anion": self._by_volume([m for m in main if m.charge < 0]),
+        }
         for element, operations in SUITABLE.items():
-            suitable = [m for m in main if set(operations) & set(m.operations)]
+            # half of a molecule, and counter ions: its charge must be even
+            suitable = [m for m in main if set(operations) & set(m.operations) and not m.charge % 2]
             self._sorted[element] = self._by_volume(suitable)
-        for kind in (Kind.CATION, Kind.ANION):
-            self._sorted[kind.name] = self._by_volume(
-                [m for m in self.by_kind[kind] if abs(m.charge) == 1]
-            )
 
     @staticmethod
     def _by_volume(molecules: list[Molecule]) -> tuple[np.ndarray, list[Molecule]]:
@@ -239,7 +261,8 @@ class CrystalGenerator:
     def __post_init__(self):
         self.rng = np.random.default_rng(self.seed)
         self.shelf = MoleculeShelf(self.molecules)
-        self.n_attempts = self.n_accepted = 0
+        self.n_attempts = self.n_accepted = self.n_abandoned = 0
+        self._failed: list[tuple[Contents, int]] = []
 
     def __iter__(self) -> Iterator[Crystal]:
         while True:
@@ -252,21 +275,24 @@ class CrystalGenerator:
 
     def batch(self, n_attempts: int) -> list[Crystal]:
         """The crystals of n attempts: those that packed without a clash."""
-        contents, problems = [], []
-        while len(problems) < n_attempts:
+        trials, self._failed = self._failed, []
+        while len(trials) < n_attempts:
             drawn = self.contents()
             if drawn is not None:
-                contents.append(drawn)
-                problems.append(self.problem(drawn))
-        packed = pack(problems, self.device)
-        crystals = [
-            self.crystal(c, p, result)
-            for c, p, result in zip(contents, problems, packed, strict=True)
-            if result.closest >= CLOSEST_ALLOWED
-        ]
-        self.n_attempts += n_attempts
+                trials.append((drawn, 1))
+        problems = [self.problem(contents) for contents, _ in trials]
+        packed = pack(problems, int(self.rng.integers(2**31)), self.device)
+        crystals = []
+        for (contents, trial), problem, result in zip(trials, problems, packed, strict=True):
+            if result.closest >= CLOSEST_ALLOWED:
+                crystals.append(self.crystal(contents, result))
+            elif trial < LARGEST_TRIAL:
+                self._failed.append((contents, trial + 1))
+            else:
+                self.n_abandoned += 1
+        self.n_attempts += len(trials)
         self.n_accepted += len(crystals)
-        logger.info("packed %d of %d", len(crystals), n_attempts)
+        logger.info("packed %d of %d", len(crystals), len(trials))
         return crystals
 
     def contents(self) -> Contents | None:
@@ -286,12 +312,12 @@ class CrystalGenerator:
             return self._special(group, asymmetric)
         kind = rng.choice(list(CONTENTS), p=list(CONTENTS.values()))
         if kind == "single":
-            molecules = [self.shelf.near("any", asymmetric, rng)]
+            molecules = [self._neutral(asymmetric)]
         elif kind == "pair":
-            molecules = [self.shelf.near("any", asymmetric / 2.0, rng)] * 2
+            molecules = [self._neutral(asymmetric / 2.0)] * 2
         elif kind == "solvate":
             solvent = self._any(Kind.SOLVENT)
-            molecules = [self.shelf.near("any", asymmetric - solvent.volume, rng), solvent]
+            molecules = [self._neutral(asymmetric - solvent.volume), solvent]
         else:
             molecules = self._salt(asymmetric)
         if any(m is None for m in molecules):
@@ -301,20 +327,28 @@ class CrystalGenerator:
     def _any(self, kind: Kind) -> Molecule:
         return self.shelf.by_kind[kind][self.rng.integers(len(self.shelf.by_kind[kind]))]
 
+    def _neutral(self, volume: float) -> Molecule | None:
+        which = "complex" if self.rng.random() < COMPLEX_SHARE else "neutral"
+        return self.shelf.near(which, volume, self.rng)
+
+    def _counter_ions(self, charge: int) -> list[Molecule]:
+        """Small ions, all of one kind, that make up for a charge."""
+        kind = Kind.SMALL_ANION if charge > 0 else Kind.SMALL_CATION
+        return [self._any(kind)] * abs(charge)
+
     def _salt(self, volume: float) -> list[Molecule | None]:
         rng = self.rng
-        choice = rng.random()
-        if choice < 0.6:
-            small = self._any(Kind.SMALL_ANION)
-            return [self.shelf.near("CATION", volume - small.volume, rng), small]
-        if choice < 0.75:
-            small = self._any(Kind.SMALL_CATION)
-            return [self.shelf.near("ANION", volume - small.volume, rng), small]
-        share = rng.uniform(0.3, 0.7)
-        return [
-            self.shelf.near("CATION", share * volume, rng),
-            self.shelf.near("ANION", (1.0 - share) * volume, rng),
-        ]
+        if rng.random() < ORGANIC_SALT_SHARE:
+            share = rng.uniform(0.3, 0.7)
+            pair = [
+                self.shelf.near("cation", share * volume, rng),
+                self.shelf.near("anion", (1.0 - share) * volume, rng),
+            ]
+            balanced = None not in pair and sum(m.charge for m in pair) == 0
+            return pair if balanced else [None]
+        which = "cation" if rng.random() < CATION_SHARE else "anion"
+        main = self.shelf.near(which, SALT_MAIN_SHARE * volume, rng)
+        return [None] if main is None else [main, *self._counter_ions(main.charge)]
 
     def _special(self, group: SpaceGroup, asymmetric: float) -> Contents | None:
         rng = self.rng
@@ -325,7 +359,11 @@ class CrystalGenerator:
             return None
         site = elements[element][rng.integers(len(elements[element]))]
         operation = int(rng.choice(sorted(set(SUITABLE[element]) & set(main.operations))))
-        return Contents(group, [main], [site], [operation])
+        molecules = [main, *self._counter_ions(main.charge // 2)]
+        if len(molecules) == 1 and rng.random() < CONTENTS["solvate"]:
+            molecules.append(self._any(Kind.SOLVENT))
+        others = len(molecules) - 1
+        return Contents(group, molecules, [site] + [None] * others, [operation] + [0] * others)
 
     def problem(self, contents: Contents) -> Problem:
         """The packing problem: a cell, and a random start."""
@@ -345,9 +383,11 @@ class CrystalGenerator:
         return Problem(
             cell=cell,
             equal_edges=equal_edges(group),
+            shears=free_shears(group),
             rotations=rotations.astype(float),
             translations=translations,
             coordinates=np.concatenate([m.coordinates for m in contents.molecules]),
+            hydrogen=np.concatenate([m.atomic_numbers for m in contents.molecules]) == 1,
             body=np.repeat(np.arange(len(sizes)), sizes),
             contact=contact_distances(contents.molecules),
             sites=contents.sites,
@@ -364,7 +404,7 @@ class CrystalGenerator:
         axis = np.linalg.svd(np.eye(3) + determinant * cartesian)[0][:, 0]
         return rotation_along(axis, _AXIS_OF[operation], self.rng)
 
-    def crystal(self, contents: Contents, problem: Problem, packing: Packing) -> Crystal:
+    def crystal(self, contents: Contents, packing: Packing) -> Crystal:
         """The asymmetric unit of a packed crystal, with displacements and disorder."""
         rng = self.rng
         inverse = np.linalg.inv(packing.cell)
@@ -373,8 +413,8 @@ class CrystalGenerator:
         for k, molecule in enumerate(contents.molecules):
             orientation = packing.orientations[k]
             u, _, vh = np.linalg.svd(orientation)
-            arms = molecule.coordinates @ (u @ vh).T
-            sites = packing.centres[k] + arms @ inverse.T
+            to_fractions = inverse @ u @ vh
+            sites = packing.centres[k] + molecule.coordinates @ to_fractions.T
             weights = np.ones(len(sites))
             kept = np.arange(len(sites))
             site = contents.sites[k]
@@ -390,6 +430,15 @@ class CrystalGenerator:
                 sites = sites[kept]
             u_iso = displacements(molecule, base_u * np.exp(0.15 * rng.normal()), rng)[kept]
             parts.append((sites, molecule.atomic_numbers[kept], weights, u_iso))
+            second = None
+            if site is None and rng.random() < DISORDER_SHARE:
+                second = second_place(molecule, rng)
+            if second is not None:
+                group, coordinates, occupancy = second
+                weights[group] = occupancy
+                moved = packing.centres[k] + coordinates @ to_fractions.T
+                rest = np.full(len(group), 1.0 - occupancy)
+                parts.append((moved, molecule.atomic_numbers[group], rest, u_iso[group]))
         sites, numbers, occupancies, u_iso = (np.concatenate(x) for x in zip(*parts, strict=True))
         return Crystal(
             contents.group.number,
@@ -478,9 +527,10 @@ def main(arguments: list[str]) -> None:
     write_crystals(out, crystals)
     seconds = time.monotonic() - start
     logger.info(
-        "%s: %d crystals in %.0f s (%.1f per second); %.0f %% of %d attempts packed",
+        "%s: %d crystals in %.0f s (%.1f per second); %.0f %% of %d attempts packed, %d abandoned",
         out, len(crystals), seconds, len(crystals) / seconds,
         100.0 * generator.n_accepted / generator.n_attempts, generator.n_attempts,
+        generator.n_abandoned,
     )  # fmt: skip
 
 

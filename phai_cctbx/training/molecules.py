@@ -21,6 +21,8 @@ COORDINATE_UNIT = 1e-3
 FORMAT = 1
 #: An operation is a symmetry of a conformer where it moves no atom by more than this, A.
 SYMMETRY_TOLERANCE = 0.35
+#: Up to so many atoms, more axes are tried.
+SMALL = 12
 #: Atoms closer than the sum of their covalent radii plus this are bonded, A.
 BOND_TOLERANCE = 0.4
 
@@ -106,20 +108,21 @@ def _frames(atomic_numbers: np.ndarray, centred: np.ndarray) -> list[np.ndarray]
     """Rotations into frames whose axes may be symmetry elements."""
     heavy = centred[atomic_numbers > 1] if (atomic_numbers > 1).any() else centred
     _, axes = np.linalg.eigh(heavy.T @ heavy)
+    # Tops have no principal axes of their own: axes point at atoms, or halve or stand upright on
+    # the angle of two.
+    tried = centred if len(centred) <= SMALL else heavy
+    outer = tried[np.argsort(-np.linalg.norm(tried, axis=1), kind="stable")]
+    outer = outer[: 4 if len(centred) <= SMALL else 2]
+    pairs = [(a, b) for k, a in enumerate(outer) for b in outer[k + 1 :]]
+    candidates = [*axes.T, *outer, *(a + b for a, b in pairs), *(np.cross(a, b) for a, b in pairs)]
+    units = [v / length for v in candidates if (length := np.linalg.norm(v)) > 0.3]
     frames = [axes.T]
-    # tops have no principal axes of their own: try axes that point at atoms
-    for along in centred[np.argsort(-np.linalg.norm(centred, axis=1))[:3]]:
-        for axis in axes.T:
-            across = np.cross(along, axis)
-            if np.linalg.norm(across) > 0.5:
-                x = along / np.linalg.norm(along)
-                y = across / np.linalg.norm(across)
+    for k, x in enumerate(units):
+        for y in units[k + 1 :]:
+            if abs(x @ y) < 0.1:
+                y = y - x * (x @ y)
+                y /= np.linalg.norm(y)
                 frames.append(np.array([x, y, np.cross(x, y)]))
-                diagonal = (x + np.cross(x, y)) / np.sqrt(2.0)
-                frames.append(np.array([diagonal, y, np.cross(diagonal, y)]))
-    for frame in frames:
-        if np.linalg.det(frame) < 0:
-            frame[2] *= -1.0
     return frames
 
 

@@ -1,7 +1,7 @@
 """Packs rigid molecules into unit cells without clashes, many crystals at once.
 
 The energy of a packing is the sum of squared overlaps of atoms closer than their contact distance,
-``E = 1/2 sum (d0 - d)^2``. Molecules start small, at random, and grow to their size while each
+``E = 1/2 sum (d0 - d)^2``. Molecules start small, at random and without hydrogens, and grow to their size while each
 moves by damped Newton steps along force and torque, and the cell edges give a little. A molecule
 on a special position moves along the symmetry element and turns about it, so that its symmetry
 stays exact: shift and turn are projected by the averages of R and det(R) R over the site group.
@@ -16,15 +16,18 @@ import torch
 from torch import Tensor
 
 #: Steps of the packing, and the share of them in which the molecules grow.
-N_STEPS, GROWTH = 80, 0.4
+N_STEPS, GROWTH = 120, 0.5
 #: Size of the molecules at the start.
 FIRST_SCALE = 0.5
 #: Damping of the Newton steps, and memory of the previous step.
-DAMPING, MOMENTUM = 0.45, 0.4
+DAMPING, MOMENTUM = 0.45, 0.7
+#: Shaking at the start (A, and radians), which dies away, and the share of steps that have it.
+SHAKE_SHIFT, SHAKE_TURN, SHAKING = 0.22, 0.15, 0.75
 #: Largest shift (A) and turn (radians) of a molecule in a step.
 LARGEST_SHIFT, LARGEST_TURN = 0.4, 0.3
-#: Largest relative change of a cell edge in a step and in all, and of the volume.
-STRAIN_STEP, LARGEST_STRAIN, LARGEST_EXPANSION = 0.004, 0.08, 0.05
+#: Largest relative change of a cell edge in a step and in all, and of the volume; the same limits
+#: hold for shears, relative to the edge.
+STRAIN_STEP, LARGEST_STRAIN, LARGEST_EXPANSION = 0.01, 0.25, 0.07
 #: Steps between two searches for neighbours, and how far beyond contact they are sought, A.
 SEARCH_INTERVAL, SKIN = 6, 0.8
 #: Pairs of atoms that a search holds in memory at once.
@@ -67,10 +70,13 @@ class Problem:
         Orthogonalisation matrix, upper triangular, A.
     equal_edges : (3,) int
         For each edge the first edge of equal length.
+    shears : (3, 3) float
+        1 for the elements of `cell` above the diagonal that symmetry leaves free.
     rotations, translations : (m, 3, 3), (m, 3) float
         All operators of the group, centring included, in fractions.
     coordinates : (a, 3) float
         Atoms in the frames of their bodies, A.
+    hydrogen : (a,) bool
     body : (a,) int
     contact : (a, a) float
         Contact distances, A.
@@ -83,9 +89,11 @@ class Problem:
 
     cell: np.ndarray
     equal_edges: np.ndarray
+    shears: np.ndarray
     rotations: np.ndarray
     translations: np.ndarray
     coordinates: np.ndarray
+    hydrogen: np.ndarray
     body: np.ndarray
     contact: np.ndarray
     sites: list[Site | None]
@@ -124,9 +132,11 @@ class Pairs:
     contact: Tensor
 
 
-def pack(problems: list[Problem], device: str | torch.device = "cpu") -> list[Packing]:
+def pack(
+    problems: list[Problem], seed: int, device: str | torch.device = "cpu"
+) -> list[Packing]:
     """Pack every problem; the caller judges by `Packing.closest`."""
-    packer = _Packer(problems, torch.device(device))
+    packer = _Packer(problems, seed, torch.device(device))
     packer.grow()
     closest = packer.closest().cpu().numpy()
     cells, centres, orientations = (
@@ -152,19 +162,27 @@ def _padded(arrays: list[np.ndarray], fill: float = 0.0) -> np.ndarray:
 class _Block:
     """Crystals with equally many operators, padded to one number of atoms: searches neighbours."""
 
-    def __init__(self, chosen: list[int], packer: _Packer):
+    def __init__(self, chosen: list[int], packer: _Packer, members: list[np.ndarray]):
         problems = [packer.problems[i] for i in chosen]
+        members = [members[i] for i in chosen]
         tensor = packer.tensor
         self.crystals = tensor(chosen, torch.int64)
         self.atoms = tensor(
-            _padded([packer.first_atom[i] + np.arange(len(packer.problems[i].body)) for i in chosen]),
+            _padded(
+                [first + m for first, m in zip(packer.first_atom[chosen], members, strict=True)]
+            ),
             torch.int64,
         )
         self.operators = tensor(
-            [packer.first_operator[i] + np.arange(len(p.rotations))
-             for i, p in zip(chosen, problems, strict=True)], torch.int64
+            [
+                first + np.arange(len(p.rotations))
+                for first, p in zip(packer.first_operator[chosen], problems, strict=True)
+            ],
+            torch.int64,
         )
-        self.contact = tensor(_padded([p.contact for p in problems]))
+        self.contact = tensor(
+            _padded([p.contact[np.ix_(m, m)] for p, m in zip(problems, members, strict=True)])
+        )
         self.real = self.contact > 0
         body = packer.body[self.atoms]
         same = body[:, :, None] == body[:, None, :]
@@ -251,7 +269,7 @@ class _Block:
 class _Packer:
     """All crystals of a batch, their bodies and atoms in flat arrays."""
 
-    def __init__(self, problems: list[Problem], device: torch.device):
+    def __init__(self, problems: list[Problem], seed: int, device: torch.device):
         self.problems, self.device = problems, device
         self.first_atom = np.cumsum([0] + [len(p.body) for p in problems])
         self.first_operator = np.cumsum([0] + [len(p.rotations) for p in problems])
@@ -259,9 +277,11 @@ class _Packer:
         tensor = self.tensor
         self.cell = tensor([p.cell for p in problems])
         self.first_cell = self.cell.clone()
+        self.stretch, self.shear = torch.zeros(2, len(problems), 3, device=device)
         edges = np.array([p.equal_edges for p in problems])
         equal = (edges[:, :, None] == edges[:, None, :]).astype(float)
         self.average_edges = tensor(equal / equal.sum(axis=2, keepdims=True))
+        self.shears = tensor([p.shears for p in problems])
         self.rotations = tensor(np.concatenate([p.rotations for p in problems]))
         self.translations = tensor(np.concatenate([p.translations for p in problems]))
         self.coordinates = tensor(np.concatenate([p.coordinates for p in problems]))
@@ -275,16 +295,20 @@ class _Packer:
         self.centres = tensor(np.concatenate([p.centres for p in problems]))
         self.orientations = tensor(np.concatenate([p.orientations for p in problems]))
         self._place_sites()
-        self.blocks = [_Block(chosen, self) for chosen in self._alike()]
+        self.generator = torch.Generator(device).manual_seed(seed)
+        everything = [np.arange(len(p.body)) for p in problems]
+        heavy = [np.flatnonzero(~p.hydrogen) for p in problems]
+        self.blocks = self._blocks(everything)
+        self.heavy_blocks = self._blocks(heavy)
 
     def tensor(self, array, dtype: torch.dtype = torch.float32) -> Tensor:
         """A tensor on the device of the packer."""
         return torch.as_tensor(np.asarray(array), dtype=dtype, device=self.device)
 
-    def _alike(self) -> list[list[int]]:
-        """Crystals in groups of equally many operators and about as many atoms."""
+    def _blocks(self, members: list[np.ndarray]) -> list[_Block]:
+        """Crystals in blocks of equally many operators and about as many atoms."""
         n_operators = np.array([len(p.rotations) for p in self.problems])
-        n_atoms = np.array([len(p.body) for p in self.problems])
+        n_atoms = np.array([len(m) for m in members])
         groups: list[list[int]] = []
         for i in np.lexsort((n_atoms, n_operators)):
             current = groups[-1] if groups else None
@@ -297,7 +321,7 @@ class _Packer:
                 current.append(int(i))
             else:
                 groups.append([int(i)])
-        return groups
+        return [_Block(chosen, self, members) for chosen in groups]
 
     def _place_sites(self) -> None:
         """Projections of shifts and turns, and which image of a body is itself."""
@@ -331,10 +355,14 @@ class _Packer:
             scale = FIRST_SCALE + (1.0 - FIRST_SCALE) * min(1.0, step / (GROWTH * N_STEPS))
             sites, arms = self.sites(scale)
             if step % SEARCH_INTERVAL == 0:
-                found = [p for block in self.blocks for p in block.pairs(self, sites, scale)]
+                blocks = self.heavy_blocks if scale < 1.0 else self.blocks
+                found = [p for block in blocks for p in block.pairs(self, sites, scale)]
                 pairs = Pairs(*(torch.cat([getattr(p, f.name) for p in found])
                                 for f in fields(Pairs)))
             previous = self._step(pairs, sites, arms, scale, previous)
+            left = 1.0 - step / (SHAKING * N_STEPS)
+            if left > 0.0:
+                self._move(SHAKE_SHIFT * left * self._noise(), SHAKE_TURN * left * self._noise())
 
     def _step(
         self,
@@ -372,29 +400,60 @@ class _Packer:
         inertia = (total[:, 7:8] / 3.0).clamp(min=0.3)
         shift = DAMPING * total[:, 0:3] / stiffness + MOMENTUM * previous[0]
         turn = DAMPING * total[:, 3:6] / inertia + MOMENTUM * previous[1]
+        shift, turn = self._move(shift, turn)
+        self._strain(pairs, crystal, overlap, unit * touches[:, None])
+        return shift, turn
+
+    def _noise(self) -> Tensor:
+        """A normal random vector for each body."""
+        return torch.randn(self.centres.shape, generator=self.generator, device=self.device)
+
+    def _move(self, shift: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
+        """Shift (A) and turn (radians) all bodies as far as their sites allow."""
         shift = (self.shift_projection @ _capped(shift, LARGEST_SHIFT)[..., None])[..., 0]
         turn = (self.turn_projection @ _capped(turn, LARGEST_TURN)[..., None])[..., 0]
         inverse = torch.linalg.inv(self.cell)[self.crystal_of_body]
         self.centres = self.centres + (inverse @ shift[..., None])[..., 0]
         self.orientations = rotation_matrices(turn) @ self.orientations
-        if scale == 1.0:
-            # how far the pair is apart along each edge, projected on its direction
-            along = (unit[:, None, :] @ cell)[:, 0] * difference * touches[:, None]
-            strain = torch.zeros(len(self.cell), 6, device=self.device).index_add_(
-                0, crystal, torch.cat([overlap[:, None] * along, along.square()], dim=1)
-            )
-            self._strain(strain[:, :3] / strain[:, 3:].clamp(min=1.0))
         return shift, turn
 
-    def _strain(self, wanted: Tensor) -> None:
-        """Let the cell edges give: the angles stay, and the volume grows little."""
-        step = (DAMPING * wanted).clamp(-STRAIN_STEP, STRAIN_STEP)
+    def _strain(self, pairs: Pairs, crystal: Tensor, overlap: Tensor, unit: Tensor) -> None:
+        """Let the cell give within its symmetry, while its volume stays nearly the same.
+
+        A pair feels the cell M through the distance of the centres of its molecules, M dx:
+        stretches of the edges and shears (elements of M above the diagonal) are damped Newton
+        steps like those of the molecules.
+        """
+        centres = self.centres[self.body]
+        image = (self.rotations[pairs.operator] @ centres[pairs.other][..., None])[..., 0]
+        apart = centres[pairs.atom] - image - self.translations[pairs.operator] - pairs.lattice
+        stretch = (unit[:, None, :] @ self.cell[crystal])[:, 0] * apart
         edges = torch.linalg.vector_norm(self.cell, dim=1)
-        first = torch.linalg.vector_norm(self.first_cell, dim=1)
-        ratio = torch.log(edges / first) + torch.einsum("bij,bj->bi", self.average_edges, step)
-        ratio = ratio.clamp(-LARGEST_STRAIN, LARGEST_STRAIN)
-        excess = (ratio.sum(1, keepdim=True) - LARGEST_EXPANSION).clamp(min=0.0)
-        self.cell = self.first_cell * torch.exp(ratio - excess / 3.0)[:, None, :]
+        length = edges[crystal]
+        shear = torch.stack(
+            [
+                unit[:, 0] * apart[:, 1] * length[:, 1],
+                unit[:, 0] * apart[:, 2] * length[:, 2],
+                unit[:, 1] * apart[:, 2] * length[:, 2],
+            ],
+            dim=1,
+        )
+        response = torch.cat([stretch, shear], dim=1)
+        total = torch.zeros(len(self.cell), 12, device=self.device).index_add_(
+            0, crystal, torch.cat([overlap[:, None] * response, response.square()], dim=1)
+        )
+        step = (DAMPING * total[:, :6] / total[:, 6:].clamp(min=1.0)).clamp(
+            -STRAIN_STEP, STRAIN_STEP
+        )
+        self.stretch = self.stretch + torch.einsum("bij,bj->bi", self.average_edges, step[:, :3])
+        excess = self.stretch.sum(1, keepdim=True)
+        excess = excess - excess.clamp(0.0, LARGEST_EXPANSION)
+        self.stretch = (self.stretch - excess / 3.0).clamp(-LARGEST_STRAIN, LARGEST_STRAIN)
+        self.shear = (self.shear + step[:, 3:]).clamp(-LARGEST_STRAIN, LARGEST_STRAIN)
+        sheared = torch.zeros_like(self.cell)
+        for k, (row, column) in enumerate(((0, 1), (0, 2), (1, 2))):
+            sheared[:, row, column] = self.shear[:, k] * edges[:, column]
+        self.cell = self.first_cell * torch.exp(self.stretch)[:, None, :] + sheared * self.shears
 
     def closest(self) -> Tensor:
         """Smallest ratio of distance to contact distance in each crystal, shape (b,)."""

@@ -17,7 +17,8 @@ RINGS = {
     "c&1nc{}c{}c{}c{}&1": 4, "c&1nc{}nc{}c{}&1": 2, "c&1nc{}c{}nc{}&1": 1.5, "c&1nnc{}c{}c{}&1": 1,
     "c&1nc{}nc{}n&1": 1.5, "c&1c{}c{}c{}o&1": 2, "c&1c{}c{}c{}s&1": 3, "c&1nc{}c{}s&1": 2,
     "c&1c{}c{}c{}[nH]&1": 1.5, "c&1nc{}c{}[nH]&1": 1.5, "c&1nnc{}o&1": 1.5, "c&1nnc{}s&1": 1.5,
-    "c&1c{}[nH]nc{}&1": 1, "c&1c{}nn(C)c{}&1": 1, "n&1c{}nc{}c{}&1": 2, "n&1nc{}c{}c{}&1": 2, "n&1nnc{}c{}&1": 1.5,
+    "c&1c{}[nH]nc{}&1": 1, "c&1c{}nn(C)c{}&1": 1, "n&1c{}nc{}c{}&1": 2, "n&1nc{}c{}c{}&1": 2,
+    "n&1nnc{}c{}&1": 1.5,
     "c&1nnn{}n&1": 0.7, "c&1c{}noc{}&1": 1,
     "c&1c{}c{}c&2c{}c{}c{}c{}c&2c{}&1": 4, "c&1cc{}cc&2c{}cccc&1&2": 2,
     "c&1c{}[nH]c&2c{}c{}c{}cc&1&2": 3, "c&1nc&2ccc{}cc&2[nH]&1": 2.5, "c&1nc&2ccc{}cc&2s&1": 1.5,
@@ -30,7 +31,8 @@ RINGS = {
     "N&1CCC{}CC&1": 2, "N&1CCN{}CC&1": 3, "N&1CCOCC&1": 3, "N&1CCCC&1": 2, "C&1CCN{}CC&1": 2,
     "C&1CCCO&1": 1, "C&1OC(C)(C)OC&1": 0.6, "C&1OCCO&1": 0.8, "C&1CSC{}N&1{}": 1,
     "C&1C&2CC&3CC&1CC(C&2)C&3": 1, "C&1C{}C&2CCC&1C&2": 0.8, "C&1CC&2CCC&1(C)C&2(C)C": 0.6,
-    "C&1OC{}C(O)C(O)C&1O": 1, "C&1OC(CO)C(O)C(O)C&1O": 1.2, "C&1OC(COC(C)=O)C(OC(C)=O)C&1OC(C)=O": 0.6,
+    "C&1OC{}C(O)C(O)C&1O": 1, "C&1OC(CO)C(O)C(O)C&1O": 1.2,
+    "C&1OC(COC(C)=O)C(OC(C)=O)C&1OC(C)=O": 0.6,
     "C&1CCC&2(C)C(C&1)CCC&3C&2CCC&4(C)C{}CCC&3&4": 1.2, "C&1CCC&2C(C&1)CCC&3CC{}CCC&2&3": 0.5,
     "C&1C{}CC&2=C(C&1)C{}c&3ccccc&3N&2": 0.5, "C&1C{}N{}C&1=O": 0.6, "N&1C(=O)NC{}C&1=O": 0.6,
     "c&1ccc&2OCOc&2c&1": 1.5, "c&1ccc&2OCCOc&2c&1": 1, "n&1ccc(=O)[nH]c&1=O": 1,
@@ -82,7 +84,8 @@ CATIONS = {
     "[NH2+](C{})C{}": 2, "C[NH+](C)C{}": 2, "C[N+](C)(C)C{}": 2, "C[N+](C)(C)C": 1,
     "CC[N+](CC)(CC)CC": 1.5, "CCCC[N+](CCCC)(CCCC)CCCC": 1, "Cn&1cc[n+](C{})c&1": 1.5,
     "[nH+]&1cc[nH]c&1": 1, "NC(N)=[NH2+]": 1, "NC{}=[NH2+]": 1,
-    "c&1ccccc&1[P+](c&1ccccc&1)(c&1ccccc&1)C{}": 2, "c&1ccccc&1[P+](c&1ccccc&1)(c&1ccccc&1)c&1ccccc&1": 1.5,
+    "c&1ccccc&1[P+](c&1ccccc&1)(c&1ccccc&1)C{}": 2,
+    "c&1ccccc&1[P+](c&1ccccc&1)(c&1ccccc&1)c&1ccccc&1": 1.5,
     "[nH+]&1c{}cccc&1-c&1ccccn&1": 1, "[NH3+]C(C{})C(=O)O": 1.5, "CC[NH+](CC)CC": 1.5,
 }  # fmt: skip
 #: Organic anions.
@@ -96,13 +99,38 @@ ANIONS = {
 SMALL_CATIONS = ("[NH4+]", "[Na+]", "[K+]", "[Li+]", "[Cs+]", "[Rb+]")
 SMALL_ANIONS = (
     "[Cl-]", "[Br-]", "[I-]", "[O-][N+](=O)[O-]", "[O-]Cl(=O)(=O)=O", "F[B-](F)(F)F",
-    "F[P-](F)(F)(F)(F)F", "OS(=O)(=O)[O-]", "OP(=O)(O)[O-]", "[S-]C#N",
+    "OS(=O)(=O)[O-]", "OP(=O)(O)[O-]", "[S-]C#N",
     "Cc1ccc(cc1)S(=O)(=O)[O-]", "CC(=O)[O-]",
 )  # fmt: skip
 SOLVENTS = (
     "O", "CO", "CC#N", "CN(C)C=O", "ClCCl", "ClC(Cl)Cl", "Cc1ccccc1", "CCO", "CS(C)=O", "CC(C)=O",
     "C1CCOC1", "c1ccccc1", "CCOC(C)=O", "CC(=O)O", "OC=O",
 )  # fmt: skip
+
+#: Ligands; the donors carry atom maps, {} takes a substituent. Rings with all atoms mapped bind by
+#: their faces.
+LIGANDS = {
+    "[n:1]&1c{}cc{}cc&1": 6, "[n:1]&1cc{}ccc&1": 2, "[n:1]&1cc[nH]c&1": 2, "[n:1]&1ccn{}c&1": 1.5,
+    "[n:1]&1cc{}c[nH]&1": 1, "[N:1]#CC": 1.5, "[N-:1]=C=S": 1.5, "[N-:1]=[N+]=[N-]": 0.7,
+    "[OH2:1]": 6, "[NH3:1]": 1.5, "[C-:1]#[O+]": 3, "[C-:1]#N": 1, "[Cl-:1]": 5, "[Br-:1]": 2,
+    "[I-:1]": 1.2, "[O-:1]C(=O)C": 1.5, "[O-:1]C(=O)c&1ccc{}cc&1": 2.5, "[O-:1][N+](=O)[O-]": 1.2,
+    "[P:1](c&1ccccc&1)(c&1ccccc&1)c&1ccccc&1": 2.5, "[P:1](C)(C)C": 0.7, "[O:1]=CN(C)C": 0.8,
+    "[O:1]=S(C)C": 0.8, "[S-:1]c&1ccc{}cc&1": 0.8, "[O-:1]c&1c{}cccc&1": 1, "[CH3-:1]": 1,
+    "[c-:1]&1ccc{}cc&1": 1.5, "[NH2:1]C": 0.7, "[S:1]=C(N)N": 0.8, "[OH:1]C": 0.8,
+    "[n:1]&1ccccc&1-c&1cccc[n:2]&1": 4, "[n:1]&1cc{}ccc&1-c&1ccc{}c[n:2]&1": 2,
+    "[n:1]&1cccc&2ccc&3ccc[n:2]c&3c&1&2": 4, "[NH2:1]CC[NH2:2]": 3, "CN(C)CC[NH2:1]": 0.5,
+    "C[N:1](C)CC[N:2](C)C": 1, "[O-:1]C(C)=CC(C)=[O:2]": 4, "[O-:1]C(C(F)(F)F)=CC(C)=[O:2]": 0.8,
+    "[O-:1]C(=O)C[NH2:2]": 2, "[O-:1]c&1cccc&2ccc[n:2]c&1&2": 2, "[O-:1]C(=O)C(=O)[O-:2]": 1.5,
+    "[O-:1]c&1c{}cccc&1C=[N:2]c&1ccc{}cc&1": 3, "[O-:1]c&1c{}cccc&1C=[N:2]C": 1.5,
+    "[S-:1]C(=[S:2])N(CC)CC": 1.5, "[O-:1]C(=[O:2])c&1ccc{}cc&1": 1, "[O-:1]C(=[O:2])C": 1,
+    "[O-:1]C(=O)c&1cccc[n:2]&1": 2, "[n:1]&1ccccc&1-c&1[nH]cc[n:2]&1": 1,
+    "[P:1](c&1ccccc&1)(c&1ccccc&1)CC[P:2](c&1ccccc&1)c&1ccccc&1": 1,
+    "[c-:1]&1ccccc&1-c&1cccc[n:2]&1": 1.2, "[n:1]&1ccccc&1C=[N:2]c&1ccc{}cc&1": 1.5,
+    "[NH2:1]c&1ccccc&1[NH2:2]": 0.5, "[O-:1]c&1ccccc&1[O-:2]": 0.7,
+    "[cH:1]&1[cH:2][cH:3][c-:4]{}[cH:5]&1": 4, "C[c:1]&1[c:2](C)[c:3](C)[c-:4](C)[c:5]&1C": 1.5,
+    "[cH:1]&1[cH:2][cH:3][cH:4][c:5]{}[cH:6]&1": 1.2,
+    "C[c:1]&1[cH:2][cH:3][c:4](C(C)C)[cH:5][cH:6]&1": 1.5,
+}  # fmt: skip
 
 #: Chance that a free place stays empty, and that it takes an end rather than a branch.
 EMPTY, END = 0.66, 0.62
@@ -202,3 +230,8 @@ class MoleculeGrammar:
             ring = self.ring(max(6, budget - len(re.findall("[A-Za-z]", fragment))))
             fragment = fragment.replace("{}", f"({ring})", 1)
         return self._filled(fragment, 4, must_branch=False)
+
+    def ligand(self) -> str:
+        """A ligand; the atoms that bind to the metal carry atom maps."""
+        self._next_ring = 10
+        return self._filled(self._pick(LIGANDS), 4, must_branch=False)
