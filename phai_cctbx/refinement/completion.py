@@ -20,9 +20,11 @@ from phai_cctbx.building.connectivity import (
     HYDROGENS,
     assemble,
     atomic_number,
+    bonded,
     closest_approach,
     contacts,
     element_of,
+    is_metal,
     u_equivalent,
 )
 from phai_cctbx.building.elements import Site, assign_elements
@@ -53,11 +55,29 @@ VOLUME_PER_ATOM = 18.0
 R1_SOLVED = 0.20
 """A complete small-molecule structure has a lower R1; wrong ones seldom come below 0.35."""
 
+R1_SOLVED_KINEMATIC = 0.30
+"""The same for electrons and neutrons, where multiple scattering and absorption add their share."""
+
+MIN_BONDED_SHARE = 0.75
+"""Least share of atoms with sensible surroundings in a solution; disorder costs some."""
+
+LONGEST_CONTACT = 3.2
+"""Distance (A) beyond which nothing is bonded."""
+
+CONVERGED = 0.05
+"""Largest shift/esd of a refinement that has converged (IUCr)."""
+
 EXTINCTION_TRIAL = 0.005
 """Start of the extinction coefficient."""
 
 EXTINCTION_SIGNIFICANCE, EXTINCTION_WR2_GAIN = 4.0, 0.0005
 """Extinction is kept where it exceeds so many esds and lowers wR2 by this."""
+
+MIN_REFLECTIONS_PER_PARAMETER = 3.5
+"""Fewest reflections per parameter for anisotropic displacements."""
+
+ANISOTROPIC_LIGHT = 10
+"""Elements up to this atomic number stay isotropic first where reflections are few."""
 
 ROUGH_CONVERGENCE = 0.3
 """Shift over esd at which a refinement on the way is good enough."""
@@ -117,7 +137,38 @@ class Step:
 
 @dataclass(frozen=True)
 class Solution:
-    """A finished structure (or the best that could be made) and the evidence for it."""
+    """A finished structure (or the best that could be made) and the evidence for it.
+
+    Attributes
+    ----------
+    xray_structure : xray.structure
+        Molecules put together, atoms named, hydrogens after their parents.
+    solved : bool
+        Its own judgement; `warnings` say why not.
+    r1, r1_all, wr2, goof : float
+        R1 on F for I > 2 sigma(I) and for all, wR2 on F^2 and goodness of fit.
+    weighting : (float, float)
+        a and b of the SHELXL weights.
+    n_reflections, n_observed, n_parameters, n_restraints : int
+    difference_peak, difference_hole, difference_rms : float
+        e/A^3 (scattering length for neutrons).
+    max_shift_over_esd : float
+    covariance : smtbx covariance_matrix_and_annotations or None
+    scale_factor : float
+        Fo^2 = scale_factor * Fc^2.
+    extinction, extinction_esd : float or None
+        SHELXL's EXTI.
+    composition : dict
+        Atoms of each element per unit cell, as found.
+    history : tuple of Step
+    warnings : tuple of str
+    refinement : RefinementResult
+        The last one.
+    r1_without_hydrogens : float
+        Before they were placed; nan where none were.
+    riding : tuple of HydrogenGroup
+        Hydrogen groups with scatterer numbers of `xray_structure`.
+    """
 
     xray_structure: xray.structure
     solved: bool
@@ -182,6 +233,7 @@ class _Model:
         self.riding: list[HydrogenGroup] = []
         self.temperature = temperature
         self.extinction: float | None = None
+        self.r1_without_hydrogens = float("nan")
 
     def refine(self, action: str, **kwargs) -> RefinementResult:
         prepare_scattering(self.structure, self.radiation, self.wavelength)
@@ -524,7 +576,7 @@ def complete_structure(
 
 def _anisotropic(model: _Model, hydrogens: bool) -> None:
     """Anisotropic displacements, elements once more, then hydrogens."""
-    model.structure.convert_to_anisotropic()
+    _convert_to_anisotropic(model)
     model.refine("anisotropic", n_cycles=6)
     if _prune(model):
         model.refine("without atoms of no density", n_cycles=4)
@@ -533,6 +585,7 @@ def _anisotropic(model: _Model, hydrogens: bool) -> None:
     model.structure = rename(assemble(model.structure))
     model.refine("weights", n_cycles=5)
     if hydrogens:
+        model.r1_without_hydrogens = model.result.r1
         _place_hydrogens(model)
         model.refine("hydrogens", n_cycles=6)
         for _ in range(2):
@@ -561,6 +614,26 @@ def _try_extinction(model: _Model) -> None:
     model.structure, model.result = before
     model.extinction = None
     model.record("no extinction")
+
+
+def _convert_to_anisotropic(model: _Model) -> None:
+    """Anisotropic U for all atoms, or for the heavier ones where reflections are few."""
+    structure = model.structure
+    n_reflections = model.f_sq.size()
+    elements = [element_of(s) for s in structure.scatterers()]
+    for z_least in (1, ANISOTROPIC_LIGHT + 1):
+        chosen = [atomic_number(element) >= z_least for element in elements]
+        n_parameters = 4 * len(elements) + 5 * sum(chosen)
+        if n_reflections > MIN_REFLECTIONS_PER_PARAMETER * n_parameters:
+            break
+    else:
+        chosen = [False] * len(elements)
+    if not all(chosen):
+        model.warnings.append(
+            f"{len(elements) - sum(chosen)} non-hydrogen atoms are refined isotropically: "
+            f"{n_reflections} reflections do not carry more parameters."
+        )
+    structure.convert_to_anisotropic(selection=flex.bool(chosen))
 
 
 def _place_hydrogens(model: _Model) -> None:
@@ -606,16 +679,63 @@ def _update_weights(model: _Model) -> None:
     )
 
 
+def bonded_share(structure: xray.structure) -> float:
+    """Share of the non-hydrogen atoms with a sensible surrounding.
+
+    An atom counts that has a bond, or is a metal, halogen or oxygen (ions, water), and that no
+    other atom is too close to.
+    """
+    elements = [element_of(s) for s in structure.scatterers()]
+    heavy = [i for i, element in enumerate(elements) if element not in HYDROGENS]
+    near = contacts(structure, LONGEST_CONTACT)
+    sensible = 0
+    for i in heavy:
+        distances = [(elements[n.index], n.distance) for n in near[i] if n.index in set(heavy)]
+        close = any(d < closest_approach(elements[i], e) for e, d in distances)
+        alone = not any(bonded(elements[i], e, d) for e, d in distances)
+        may_be_alone = is_metal(elements[i]) or elements[i] in ("O", "F", "Cl", "Br", "I")
+        sensible += not close and (may_be_alone or not alone)
+    return sensible / len(heavy) if heavy else 0.0
+
+
+def _verdict(model: _Model, result: RefinementResult, peak: float) -> tuple[bool, list[str]]:
+    """Whether the structure is a solution, and what speaks against it."""
+    doubts = []
+    freedom = result.n_observed / max(result.n_observed - result.n_parameters, 1)
+    r1 = result.r1 * np.sqrt(freedom)
+    limit = R1_SOLVED if model.radiation == "xray" else R1_SOLVED_KINEMATIC
+    if r1 > limit:
+        doubts.append(f"R1 {result.r1:.3f}, {r1:.3f} for the degrees of freedom")
+    share = bonded_share(model.structure)
+    if share < MIN_BONDED_SHARE:
+        doubts.append(f"only {share:.0%} of the atoms have sensible surroundings")
+    unit_cell = model.structure.unit_cell()
+    u_values = [u_equivalent(s, unit_cell) for s in model.structure.scatterers()]
+    if np.median(u_values) > U_PRUNE:
+        doubts.append(f"median displacement {np.median(u_values):.2f} A^2")
+    return not doubts, doubts
+
+
 def _finish(model: _Model) -> Solution:
     """Last refinement with esds, and the verdict."""
     result = model.refine(
-        "final", n_cycles=15, with_covariance=True, convergence=CONVERGED_SHIFT_OVER_ESD
+        "final",
+        n_cycles=15 if model.result.r1 < R1_HOPELESS else 2,
+        with_covariance=True,
+        convergence=CONVERGED_SHIFT_OVER_ESD,
     )
     fft_map = fourier_map(difference_coefficients(result, model.f_sq))
     statistics = fft_map.statistics()
+    solved, doubts = _verdict(model, result, statistics.max())
+    if doubts:
+        model.warnings.append("Not a solution: " + ", ".join(doubts) + ".")
+    if solved and not result.max_shift_over_esd < CONVERGED:
+        model.warnings.append(
+            f"The refinement has not converged: largest shift/esd {result.max_shift_over_esd:.2f}."
+        )
     return Solution(
         xray_structure=model.structure,
-        solved=result.r1 < R1_SOLVED,
+        solved=solved,
         r1=result.r1,
         r1_all=result.r1_all,
         wr2=result.wr2,
@@ -637,5 +757,6 @@ def _finish(model: _Model) -> Solution:
         history=tuple(model.history),
         warnings=tuple(model.warnings),
         refinement=result,
+        r1_without_hydrogens=model.r1_without_hydrogens,
         riding=tuple(model.riding),
     )
