@@ -24,7 +24,6 @@ from libtbx.program_template import ProgramTemplate
 from libtbx.utils import Sorry
 
 from phai_cctbx.programs.command import log_to
-
 from phai_cctbx.training.coordination import LARGEST_BITE, POLYHEDRA, ComplexBuilder, Ligand
 from phai_cctbx.training.dimers import INVERSION, MIRROR, TWOFOLD, joined
 from phai_cctbx.training.elements import ATOMIC_NUMBERS
@@ -39,7 +38,7 @@ from phai_cctbx.training.smiles_grammar import (
 logger = logging.getLogger(__name__)
 
 MASTER_PHIL = """
-output = molecules.npz
+library = molecules.npz
   .type = path
   .help = File to write
 n = 12000
@@ -243,24 +242,21 @@ class Program(ProgramTemplate):
         """A file among the arguments is the one to write."""
         if len(arguments) > 1:
             raise Sorry(f"one file to write is expected, found {' '.join(arguments)}")
-        return {"output": arguments[0]} if arguments else {}
+        return {"library": arguments[0]} if arguments else {}
 
     def validate(self):
         """A library needs a place to go."""
-        folder = Path(self.params.output).absolute().parent
+        folder = Path(self.params.library).absolute().parent
         if not folder.is_dir():
-            raise Sorry(f"output={self.params.output}: the folder {folder} does not exist")
+            raise Sorry(f"library={self.params.library}: the folder {folder} does not exist")
 
     def run(self):
         """Write the library."""
         with log_to(self.logger), rdBase.BlockLogs():
             n, seed = self.params.n, self.params.seed
             molecules = list(tqdm(library(n, seed), total=n, disable=None))
-            write_library(self.params.output, molecules)
-            size = Path(self.params.output).stat().st_size / 1e6
-            logger.info(
-                "%s: %d molecules, %.1f MB, seed %d", self.params.output, len(molecules), size, seed
-            )
+            write_library(self.params.library, molecules)
+            logger.info("%s: %d molecules, seed %d", self.params.library, len(molecules), seed)
 
     def get_results(self):
         """Nothing but the file."""

@@ -283,7 +283,7 @@ class CrystalGenerator:
         problems = [self.problem(contents) for contents, _ in trials]
         packed = pack(problems, int(self.rng.integers(2**31)), self.device)
         crystals = []
-        for (contents, trial), problem, result in zip(trials, problems, packed, strict=True):
+        for (contents, trial), result in zip(trials, packed, strict=True):
             if result.closest >= CLOSEST_ALLOWED:
                 crystals.append(self.crystal(contents, result))
             elif trial < LARGEST_TRIAL:

@@ -1,10 +1,11 @@
 """Packs rigid molecules into unit cells without clashes, many crystals at once.
 
 The energy of a packing is the sum of squared overlaps of atoms closer than their contact distance,
-``E = 1/2 sum (d0 - d)^2``. Molecules start small, at random and without hydrogens, and grow to their size while each
-moves by damped Newton steps along force and torque, and the cell edges give a little. A molecule
-on a special position moves along the symmetry element and turns about it, so that its symmetry
-stays exact: shift and turn are projected by the averages of R and det(R) R over the site group.
+``E = 1/2 sum (d0 - d)^2``. Molecules start small, at random and without hydrogens, and grow to
+their size while each moves by damped Newton steps along force and torque, and the cell gives
+within its symmetry. A molecule on a special position moves along the symmetry element and turns
+about it, so that its symmetry stays exact: shift and turn are projected by the averages of R and
+det(R) R over the site group.
 """
 
 from __future__ import annotations
