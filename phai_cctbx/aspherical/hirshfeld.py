@@ -109,6 +109,8 @@ class HirshfeldResult:
     converged : bool
     charges : numpy.ndarray, (n_scatterers,), e
         Hirshfeld charges.
+    cluster_radius : float
+        A.
     molecules : tuple of str
         Formula and charge of each kind.
     warnings : tuple of str
@@ -121,6 +123,7 @@ class HirshfeldResult:
     cycles: tuple
     converged: bool
     charges: np.ndarray
+    cluster_radius: float
     molecules: tuple
     warnings: tuple
     seconds: dict
@@ -462,6 +465,7 @@ def refine_hirshfeld(
         cycles=tuple(cycles),
         converged=converged,
         charges=form_factors.charges,
+        cluster_radius=settings.cluster_radius,
         molecules=form_factors.molecules,
         warnings=tuple(warnings),
         seconds=seconds,

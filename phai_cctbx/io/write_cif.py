@@ -32,7 +32,9 @@ _WEIGHTS = "w=1/[\\s^2^(Fo^2^)+({a:.4f}P)^2^+{b:.4f}P] where P=(Fo^2^+2Fc^2^)/3"
 _EXTINCTION = "Fc^*^=kFc[1+0.001xFc^2^\\l^3^/sin(2\\q)]^-1/4^"
 
 
-def cif_text(data, solution, prepared=None, geometry: bool = True, name: str = "") -> str:
+def cif_text(
+    data, solution, prepared=None, geometry: bool = True, name: str = "", extra_items=None
+) -> str:
     """Return the text of the CIF.
 
     Parameters
@@ -47,6 +49,8 @@ def cif_text(data, solution, prepared=None, geometry: bool = True, name: str = "
         Whether bond lengths and angles are listed.
     name : str
         Of the data block; the first word of the title where it is not given.
+    extra_items : dict of str, optional
+        Further items, or other values of those here.
     """
     structure = solution.xray_structure
     covariances = _Covariances(structure, getattr(solution, "covariance", None))
@@ -61,6 +65,7 @@ def cif_text(data, solution, prepared=None, geometry: bool = True, name: str = "
         **cell_items(structure.unit_cell(), esds),
         **_diffraction_items(data, prepared),
         **_refinement_items(data, solution),
+        **(extra_items or {}),
     }
     for tag, value in items.items():
         block[tag] = value
@@ -86,9 +91,10 @@ def cif_text(data, solution, prepared=None, geometry: bool = True, name: str = "
     return str(cif)
 
 
-def write_cif(path, data, solution, prepared=None, geometry: bool = True) -> Path:
+def write_cif(path, data, solution, prepared=None, geometry=True, extra_items=None) -> Path:
     """Write the CIF in one step, its data block named as the file; see `cif_text`."""
-    return write_text(path, cif_text(data, solution, prepared, geometry, Path(path).stem))
+    text = cif_text(data, solution, prepared, geometry, Path(path).stem, extra_items)
+    return write_text(path, text)
 
 
 class _Covariances:

@@ -1,0 +1,484 @@
+"""Refines a model against its data with spherical or aspherical scatterers, and writes files.
+
+read -> prepare -> refine -> write, for ``scattering`` iam, har (Hirshfeld atoms) or a table.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+# cctbx
+import iotbx.phil
+import smtbx.utils
+from cctbx.array_family import flex
+from libtbx.utils import Sorry
+
+from phai_cctbx.aspherical import tables
+from phai_cctbx.aspherical.cache import Cache
+from phai_cctbx.aspherical.estimate import estimate_lines
+from phai_cctbx.aspherical.hirshfeld import (
+    HirshfeldResult,
+    HirshfeldSettings,
+    LeastSquares,
+    free_hydrogens,
+    refine_hirshfeld,
+)
+from phai_cctbx.aspherical.neutron import hydrogen_bond_lengths, mean_deviation
+from phai_cctbx.aspherical.quantum import Method, Quantum
+from phai_cctbx.aspherical.residual_density import ResidualDensity, analyse_residual
+from phai_cctbx.io.atomic_file import write_text
+from phai_cctbx.io.read import read
+from phai_cctbx.io.write_summary import write_json
+from phai_cctbx.phasing.normalisation import prepare
+from phai_cctbx.programs import report
+from phai_cctbx.programs.command import log_to
+from phai_cctbx.programs.model_file import check_hydrogens, read_model
+from phai_cctbx.programs.output_files import OutputFiles
+from phai_cctbx.programs.refinement_files import (
+    RefinedStructure,
+    aspherical_items,
+    write_refinement,
+)
+from phai_cctbx.refinement.least_squares import RefinementResult, prepare_scattering
+from phai_cctbx.version import __version__
+
+logger = logging.getLogger(__name__)
+
+IAM, HAR, TABLE = "iam", "har", "tsc:"
+PREFIX_SUFFIX = "_phai"
+EXTENSIONS = ("res", "cif", "fcf", "mtz", "ccp4", "log", "json", "eff")
+ASPHERICAL_EXTENSIONS = ("tsc", "deformation.ccp4", "deformation.png")
+
+MASTER_PHIL = """
+input {
+  path = None
+    .type = str
+    .help = Model to refine, .res, .ins or .cif
+  hkl = None
+    .type = str
+    .help = Reflections, where they are not those that belong to path
+}
+scattering = iam
+  .type = str
+  .help = iam, har (Hirshfeld atoms from quantum chemistry) or tsc:FILE (a table)
+data {
+  d_min = None
+    .type = float
+    .help = Resolution limit in A, all data by default
+}
+refinement {
+  hydrogens = *auto isotropic anisotropic riding
+    .type = choice
+    .help = Free hydrogens with these displacements, or as the AFIX of the file has them
+  weights = *optimise keep
+    .type = choice
+    .help = SHELXL weights made flat over F(calc), or those of the file (statistical without)
+  extinction = *auto yes no
+    .type = choice
+    .help = auto keeps it where it exceeds 3 esds
+}
+har {
+  method = HF PBE *B3LYP R2SCAN WB97X-D
+    .type = choice
+  basis = STO-3G *def2-SVP def2-TZVP
+    .type = choice
+  relativity = *ecp x2c
+    .type = choice
+    .help = Core potentials from Rb on, or scalar relativistic with all electrons
+  cluster_radius = 8.0
+    .type = float(value_min=0)
+    .help = Molecules this near (A) surround the calculated one as charges and dipoles
+  grid_level = 3
+    .type = int(value_min=0, value_max=9)
+    .help = Becke grid of the partition
+  charges = None
+    .type = str
+    .help = Charges of the molecules where they cannot be worked out, as in C2H6NO2:+1 Cl:-1, \
+            a multiplicity after a second colon
+  max_cycles = 12
+    .type = int(value_min=1)
+  threads = 0
+    .type = int(value_min=0)
+    .help = Threads of the calculation, 0 for all cores
+  memory_mb = 0
+    .type = float(value_min=0)
+    .help = Memory for the calculation, 0 for half of what is free
+  cache = None
+    .type = str
+    .help = Folder of finished calculations, by default in the user's cache folder
+}
+output {
+  directory = "."
+    .type = str
+    .help = Folder of the result files
+}
+"""
+
+
+@dataclass(frozen=True)
+class RefineResult:
+    """What `refine_model` did.
+
+    Attributes
+    ----------
+    refinement : RefinementResult
+    hirshfeld : HirshfeldResult or None
+    residual : ResidualDensity
+    independent_atoms_residual : ResidualDensity or None
+        Of the spherical model, for comparison.
+    table : FormFactorTable or None
+    warnings : tuple of str
+    files : dict of str to pathlib.Path
+    seconds : float
+    stage_seconds : dict of str to float
+    """
+
+    refinement: RefinementResult
+    hirshfeld: HirshfeldResult | None
+    residual: ResidualDensity
+    independent_atoms_residual: ResidualDensity | None
+    table: tables.FormFactorTable | None
+    warnings: tuple
+    files: dict
+    seconds: float
+    stage_seconds: dict
+    scattering: str
+
+    @property
+    def exit_status(self) -> int:
+        """0 where the refinement converged, else 3."""
+        return 0 if self.hirshfeld is None or self.hirshfeld.converged else 3
+
+    def summary(self) -> dict:
+        """The figures of the .json file."""
+        r = self.refinement
+        signed, absolute, n = mean_deviation(hydrogen_bond_lengths(r.xray_structure))
+        summary = {
+            "scattering": self.scattering,
+            "r1": r.r1,
+            "r1_all": r.r1_all,
+            "wr2": r.wr2,
+            "goof": r.goof,
+            "n_reflections": r.n_reflections,
+            "n_parameters": r.n_parameters,
+            "n_restraints": r.n_restraints,
+            "weighting": [r.weighting.a, r.weighting.b],
+            "extinction": r.extinction,
+            "max_shift_over_esd": r.max_shift_over_esd,
+            "difference_peak": self.residual.peak,
+            "difference_hole": self.residual.hole,
+            "difference_rms": self.residual.rms,
+            "gross_residual_electrons": self.residual.gross_electrons,
+            "fractal_dimension": [self.residual.levels, self.residual.dimension],
+            "xh_mean_deviation": signed,
+            "xh_mean_absolute_deviation": absolute,
+            "n_xh": n,
+            "space_group": str(r.xray_structure.space_group_info()),
+            "seconds": self.seconds,
+            "stage_seconds": self.stage_seconds,
+            "warnings": list(self.warnings),
+            "files": {name: path.name for name, path in self.files.items()},
+            "version": __version__,
+        }
+        if self.hirshfeld is not None:
+            iam = self.hirshfeld.independent_atoms
+            summary["independent_atoms"] = {
+                "r1": iam.r1,
+                "wr2": iam.wr2,
+                "goof": iam.goof,
+                "difference_peak": self.independent_atoms_residual.peak,
+                "difference_hole": self.independent_atoms_residual.hole,
+            }
+            summary["converged"] = self.hirshfeld.converged
+            summary["cycles"] = [vars(c) for c in self.hirshfeld.cycles]
+            summary["molecules"] = list(self.hirshfeld.molecules)
+            summary["hirshfeld_charges"] = {
+                s.label: round(float(q), 4)
+                for s, q in zip(r.xray_structure.scatterers(), self.hirshfeld.charges, strict=True)
+            }
+        return summary
+
+
+def refine_model(
+    path,
+    hkl=None,
+    scattering: str = IAM,
+    d_min: float | None = None,
+    hydrogens: str = "auto",
+    weights: str = "optimise",
+    extinction: str = "auto",
+    method: Method | None = None,
+    cluster_radius: float = 8.0,
+    charges: str | None = None,
+    max_cycles: int = 12,
+    threads: int = 0,
+    memory_mb: float = 0.0,
+    cache=None,
+    directory=".",
+    prefix: str | None = None,
+    overwrite: bool = False,
+    eff: str = "",
+    model=None,
+    progress=None,
+) -> RefineResult:
+    """Refine a model and write its files.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.res``, ``.ins`` or ``.cif`` with a model; its reflections beside it.
+    hkl : path-like, optional
+    scattering : str
+        ``"iam"``, ``"har"`` or ``"tsc:FILE"``.
+    d_min : float, optional
+        A.
+    hydrogens, weights, extinction : str
+        As in the parameters of phai_cctbx.refine.
+    method : Method, optional
+        Of the electron density.
+    cluster_radius : float
+        A.
+    charges : str, optional
+        ``"FORMULA:CHARGE[:MULTIPLICITY] ..."``
+    max_cycles, threads, memory_mb, cache
+        As in the parameters of phai_cctbx.refine.
+    directory, prefix, overwrite
+        Of the result files; nothing is written where `directory` is None.
+    eff : str
+        Parameters that repeat the run.
+    model : Model, optional
+        In place of the one in `path`, which then gives the data alone.
+    progress : callable(str), optional
+
+    Returns
+    -------
+    RefineResult
+
+    Raises
+    ------
+    Sorry
+        If the input cannot be used or a calculation fails.
+    """
+    started = time.monotonic()
+    table_path = check_scattering(scattering)
+    files = None
+    if directory is not None:
+        extensions = EXTENSIONS if scattering == IAM else EXTENSIONS + ASPHERICAL_EXTENSIONS
+        files = OutputFiles(
+            prefix or Path(path).stem + PREFIX_SUFFIX, extensions, directory, overwrite
+        )
+    log = io.StringIO()
+    with log_to(log):
+        _log(f"phai_cctbx {__version__}: refinement of {path}, scattering {scattering}")
+        data = read(path, hkl)
+        prepared = prepare(
+            data.observations,
+            d_min=d_min,
+            composition=data.composition.unit_cell_contents,
+            radiation=data.radiation,
+        )
+        _log(*report.heading("Data"), *report.data_lines(data, prepared))
+        model = model or read_model(path)
+        structure = model.xray_structure.deep_copy_scatterers()
+        prepare_scattering(structure, data.radiation, data.wavelength)
+        f_sq = prepared.f_sq.map_to_asu()
+        free = hydrogens != "riding" and scattering != IAM
+        used = model.without_riding() if free else model
+        settings = HirshfeldSettings(
+            hydrogens=hydrogens,
+            cluster_radius=cluster_radius,
+            max_cycles=max_cycles,
+            weighting=weights,
+            extinction=extinction,
+            charges=parse_charges(charges),
+        )
+        keywords = {
+            "constraints": used.constraints,
+            "restraints": used.restraints,
+            "temperature": used.temperature,
+            "occupancies": used.occupancies,
+            "connectivity": connectivity_of(used.conformers),
+        }
+        _log(*report.heading("Refinement"))
+        hirshfeld, table, warnings, items = None, None, [], None
+        quantum = None
+        if scattering == HAR:
+            if data.radiation != "xray":
+                raise Sorry(f"scattering=har is for X-rays; these data are {data.radiation} data.")
+            check_hydrogens(structure, path)
+            quantum = Quantum(
+                method or Method(), Cache(cache), threads, memory_mb, progress=progress
+            )
+            _log(*estimate_lines(structure, quantum, settings, used.conformers))
+            table_file = quantum.cache.folder / f"table_{time.time_ns()}.tsc"
+            quantum.cache.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                hirshfeld = refine_hirshfeld(
+                    structure,
+                    f_sq,
+                    quantum,
+                    settings,
+                    table_file,
+                    data.wavelength,
+                    used.weighting,
+                    used.extinction,
+                    used.conformers or None,
+                    **keywords,
+                )
+            finally:
+                table_file.unlink(missing_ok=True)
+            refinement, table = hirshfeld.refinement, hirshfeld.table
+            warnings = list(hirshfeld.warnings)
+            items = aspherical_items(hirshfeld, quantum)
+        else:
+            least_squares = LeastSquares(
+                f_sq, data.wavelength, settings, used.weighting, used.extinction, **keywords
+            )
+            if table_path:
+                table = tables.read_tsc(table_path)
+                warnings = tables.validate(table, structure, f_sq.indices(), str(table_path))
+                name = Path(table_path).name
+                items = {
+                    "_aspheric_ffs.source": f"table {name}",
+                    "_refine_special_details": f"Aspherical form factors: {name}, {table.title}",
+                }
+                structure = free_hydrogens(structure, hydrogens == "anisotropic")
+            refinement = least_squares(structure, str(table_path) if table_path else None)
+            refinement = least_squares.try_extinction(
+                refinement, str(table_path) if table_path else None
+            )
+        residual = analyse_residual(refinement, f_sq)
+        iam_residual = hirshfeld and analyse_residual(hirshfeld.independent_atoms, f_sq)
+        shift = hirshfeld.cycles[-1].shift_over_esd if hirshfeld else refinement.max_shift_over_esd
+        result = RefineResult(
+            refinement=refinement,
+            hirshfeld=hirshfeld,
+            residual=residual,
+            independent_atoms_residual=iam_residual,
+            table=table,
+            warnings=tuple(warnings),
+            files=files.paths if files else {},
+            seconds=time.monotonic() - started,
+            stage_seconds={
+                **(hirshfeld.seconds if hirshfeld else {}),
+                **(quantum.seconds if quantum else {}),
+            },
+            scattering=scattering,
+        )
+        _log(*report.heading("Summary"), *summary_lines(result))
+        if files:
+            refined = RefinedStructure(refinement, residual, shift)
+            with files.staged() as paths:
+                write_refinement(paths, data, prepared, refined, table, items)
+                write_text(paths["eff"], eff)
+                write_json(paths["json"], result.summary())
+                write_text(paths["log"], log.getvalue())
+    return result
+
+
+def check_scattering(scattering: str):
+    """The table's path where `scattering` names one, or None.
+
+    Raises
+    ------
+    Sorry
+        For anything but iam, har and tsc:FILE.
+    """
+    if scattering in (IAM, HAR):
+        return None
+    if scattering.startswith(TABLE):
+        path = Path(scattering[len(TABLE) :])
+        if not path.is_file():
+            raise Sorry(f"scattering={scattering}: no such file as {path}.")
+        return path
+    raise Sorry(f"scattering={scattering}: expected iam, har or tsc:FILE.")
+
+
+def parse_charges(text: str | None) -> dict:
+    """``"Cl:-1 C10H10Fe:+1:2"`` as formula -> (charge, multiplicity or None)."""
+    result = {}
+    for word in (text or "").replace(",", " ").split():
+        formula, *numbers = word.split(":")
+        try:
+            charge = int(numbers[0])
+            multiplicity = int(numbers[1]) if len(numbers) > 1 else None
+        except (IndexError, ValueError):
+            raise Sorry(
+                f"charges={text}: {word!r} is not FORMULA:CHARGE or FORMULA:CHARGE:MULTIPLICITY, "
+                "such as Cl:-1."
+            ) from None
+        result[formula] = (charge, multiplicity)
+    return result
+
+
+def connectivity_of(conformers):
+    """Function structure -> smtbx connectivity table that knows the PARTs, or None."""
+    if not any(conformers):
+        return None
+    indices = flex.size_t(conformers)
+    return lambda structure: smtbx.utils.connectivity_table(structure, conformer_indices=indices)
+
+
+def summary_lines(result: RefineResult) -> list[str]:
+    """The account of a refinement."""
+    lines = []
+    pairs = [(result.scattering, result.refinement, result.residual)]
+    if result.hirshfeld is not None:
+        pairs.insert(
+            0, (IAM, result.hirshfeld.independent_atoms, result.independent_atoms_residual)
+        )
+    lines.append(
+        f"{'':<10s} {'R1':>7s} {'R1(all)':>7s} {'wR2':>7s} {'GooF':>6s} {'hole':>7s} "
+        f"{'peak':>6s} {'e(gross)':>8s} {'param.':>6s}"
+    )
+    for name, r, residual in pairs:
+        lines.append(
+            f"{name[:10]:<10s} {r.r1:7.4f} {r.r1_all:7.4f} {r.wr2:7.4f} {r.goof:6.2f} "
+            f"{residual.hole:7.3f} {residual.peak:6.3f} {residual.gross_electrons:8.2f} "
+            f"{r.n_parameters:6d}"
+        )
+    bonds = hydrogen_bond_lengths(result.refinement.xray_structure)
+    signed, absolute, n = mean_deviation(bonds)
+    if n:
+        lines += ["", "X-H distances (A) and neutron means (Allen & Bruno, 2010)"]
+        for bond in bonds:
+            neutron = "-" if bond.neutron is None else f"{bond.neutron:.3f}"
+            lines.append(
+                f"  {bond.carrier:>4s}-{bond.hydrogen:<5s} {bond.length:6.3f} {neutron:>6s}"
+            )
+        lines.append(f"mean deviation {signed:+.4f} A, mean absolute deviation {absolute:.4f} A")
+    lines += [f"Warning: {warning}" for warning in result.warnings]
+    lines.append(f"{result.seconds:.0f} s")
+    return lines
+
+
+def mean_u_ratio(result: RefineResult) -> float:
+    """Mean ratio of U(eq), Hirshfeld to spherical atoms, of the atoms that are not hydrogen."""
+    after = result.refinement.xray_structure
+    before = result.hirshfeld.independent_atoms.xray_structure
+    unit_cell = after.unit_cell()
+    ratios = [
+        new.u_iso_or_equiv(unit_cell) / old.u_iso_or_equiv(unit_cell)
+        for new, old in zip(after.scatterers(), before.scatterers(), strict=True)
+        if new.element_symbol() not in ("H", "D")
+    ]
+    return float(np.mean(ratios)) if ratios else math.nan
+
+
+def master_phil():
+    """The parameters with those of the output."""
+    master = iotbx.phil.parse(MASTER_PHIL)
+    master.adopt_scope(iotbx.phil.parse("output {\n  prefix = None\n    .type = str\n}\n"))
+    return master
+
+
+def _log(*lines):
+    for line in lines:
+        logger.info("%s", line)
