@@ -37,7 +37,7 @@ _SETTLING_CYCLES = 10
 _CYCLES_BETWEEN_LOOKS = 80
 _N_ALTERNATIVES = 4
 #: Phases whose peaks explain this much are worth some rounds of refinement.
-_PROMISING_CC = 0.6
+_PROMISING_CC = 0.4
 #: The search ends, too, when this many starts found the same map: random phases do not.
 _ENOUGH_AGREE = 3
 _SAME_MAP = 0.95
