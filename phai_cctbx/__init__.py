@@ -17,6 +17,7 @@ from phai_cctbx.version import __version__
 __all__ = [
     "ChargeFlippingPhaser",
     "NeuralPhaser",
+    "PhaiPhaser",
     "PhasingResult",
     "__version__",
     "read",
@@ -26,6 +27,7 @@ __all__ = [
 _PUBLIC_NAMES = {
     "ChargeFlippingPhaser": "phai_cctbx.phasing.charge_flipping",
     "NeuralPhaser": "phai_cctbx.phasing.neural",
+    "PhaiPhaser": "phai_cctbx.phasing.phai",
     "PhasingResult": "phai_cctbx.phasing.result",
     "read": "phai_cctbx.io.read",
     "solve": "phai_cctbx.programs.pipeline",

@@ -121,17 +121,27 @@ def read_checkpoint(path: str | Path) -> PhaiNetwork:
         raise ModelFileError(
             f"{path}: holds more than tensors, or is no PyTorch checkpoint; nothing was run from it"
         ) from error
-    except (RuntimeError, ValueError, EOFError, KeyError, OSError) as error:
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else repr(error)
+    except Exception as error:  # the reader of pickles lets bytes of any kind raise anything
+        reason = (str(error).strip() or repr(error)).splitlines()[0].partition(".")[0]
         raise ModelFileError(
             f"{path}: no PyTorch checkpoint, or a damaged one ({reason})"
         ) from error
     try:
-        state = published_form(state)
-        model = PhaiNetwork()
-        _check(state, model.state_dict())
+        return set_parameters(PhaiNetwork(), state)
     except ModelFileError as error:
         raise ModelFileError(f"{path}: not the checkpoint of PhAI: {error}") from error
+
+
+def set_parameters(model: PhaiNetwork, state: object) -> PhaiNetwork:
+    """Give the network the parameters of a checkpoint's content, all of them and no others.
+
+    Raises
+    ------
+    ModelFileError
+        Naming the parameters that do not fit.
+    """
+    state = published_form(state)
+    _check(state, model.state_dict())
     model.load_state_dict(state, strict=True)
     return model.eval()
 
