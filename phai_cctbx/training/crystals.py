@@ -52,7 +52,7 @@ MAIN_KINDS = (Kind.NEUTRAL, Kind.CATION, Kind.ANION, Kind.COMPLEX)
 MEDIAN_VOLUME, VOLUME_SPREAD, VOLUME_EXPONENT = 700.0, 0.6, 0.35
 SMALLEST_VOLUME, LARGEST_VOLUME = 120.0, 6000.0
 #: The volume is that of the atoms times exp(mean + spread * normal).
-LOOSENESS, LOOSENESS_SPREAD = -0.005, 0.045
+LOOSENESS, LOOSENESS_SPREAD = -0.045, 0.045
 #: Edges: log-normal about the cube root of the volume; the shortest one, A.
 EDGE_SPREAD, SHORTEST_EDGE = 0.36, 3.7
 #: A packing is accepted where no atoms are closer than this share of their contact distance.

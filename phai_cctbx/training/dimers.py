@@ -23,7 +23,8 @@ BRIDGES = (
     (((34, 0.0),), 99.0),
 )
 INVERSION, TWOFOLD, MIRROR = 7, 3, 4
-#: Non-bonded atoms of the two halves stay apart by the sum of their covalent radii plus this, A.
+#: Atoms of the two halves stay apart by the sum of their covalent radii plus this, A, other than
+#: those that hold the halves together.
 CLEARANCE = 1.0
 
 
@@ -78,7 +79,7 @@ def joined(
     distance = np.linalg.norm(half[:, None] - image[None], axis=-1)
     limit = COVALENT_RADII[numbers][:, None] + COVALENT_RADII[numbers][None] + CLEARANCE
     root_index = root - (h < root)
-    distance[root_index, root_index] = np.inf
+    distance[root_index] = distance[:, root_index] = np.inf
     to_bridge = np.linalg.norm(half[:, None] - bridge[None], axis=-1)
     to_bridge[root_index] = np.inf
     bridge_limit = COVALENT_RADII[numbers][:, None] + COVALENT_RADII[bridge_numbers][None] + 0.6

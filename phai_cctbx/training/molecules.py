@@ -112,10 +112,10 @@ def _frames(atomic_numbers: np.ndarray, centred: np.ndarray) -> list[np.ndarray]
     # the angle of two.
     tried = centred if len(centred) <= SMALL else heavy
     outer = tried[np.argsort(-np.linalg.norm(tried, axis=1), kind="stable")]
-    outer = outer[: 4 if len(centred) <= SMALL else 2]
+    outer = [v / max(np.linalg.norm(v), 1e-6) for v in outer[: 4 if len(centred) <= SMALL else 2]]
     pairs = [(a, b) for k, a in enumerate(outer) for b in outer[k + 1 :]]
     candidates = [*axes.T, *outer, *(a + b for a, b in pairs), *(np.cross(a, b) for a, b in pairs)]
-    units = [v / length for v in candidates if (length := np.linalg.norm(v)) > 0.3]
+    units = [v / length for v in candidates if (length := np.linalg.norm(v)) > 0.1]
     frames = [axes.T]
     for k, x in enumerate(units):
         for y in units[k + 1 :]:

@@ -26,9 +26,11 @@ DAMPING, MOMENTUM = 0.45, 0.7
 SHAKE_SHIFT, SHAKE_TURN, SHAKING = 0.22, 0.15, 0.75
 #: Largest shift (A) and turn (radians) of a molecule in a step.
 LARGEST_SHIFT, LARGEST_TURN = 0.4, 0.3
-#: Largest relative change of a cell edge in a step and in all, and of the volume; the same limits
-#: hold for shears, relative to the edge.
+#: Largest relative change of a cell edge in a step and in all, and of the volume, which grows in
+#: the last steps and only where molecules still overlap; the same limits hold for shears,
+#: relative to the edge.
 STRAIN_STEP, LARGEST_STRAIN, LARGEST_EXPANSION = 0.01, 0.25, 0.07
+EXPANSION_STEPS = 40
 #: Steps between two searches for neighbours, and how far beyond contact they are sought, A.
 SEARCH_INTERVAL, SKIN = 6, 0.8
 #: Pairs of atoms that a search holds in memory at once.
@@ -258,12 +260,13 @@ class _Block:
         widths = 1.0 / torch.linalg.vector_norm(torch.linalg.inv(packer.cell[self.crystals]), dim=2)
         reach = 2.0 * self.contact.amax()
         ranges = [(0, -1, 1) if (widths[:, c] < reach).any() else (0,) for c in range(3)]
-        inverse = torch.where(self.real, 1.0 / self.contact.clamp(min=1e-3), torch.inf)[:, None]
+        contact = self.contact[:, None]
         closest = torch.full((len(nearest[0]),), torch.inf, device=packer.device)
         for shift in np.array(np.meshgrid(*ranges, indexing="ij")).reshape(3, -1).T:
             shift = packer.tensor(shift)[:, None, None, None, None]
             distance = self.distances(packer, nearest - shift, lattice + shift)
-            closest = torch.minimum(closest, (distance * inverse).amin((1, 2, 3)))
+            ratio = torch.where(contact > 0, distance / contact, torch.inf)
+            closest = torch.minimum(closest, ratio.amin((1, 2, 3)))
         return closest
 
 
@@ -278,6 +281,7 @@ class _Packer:
         tensor = self.tensor
         self.cell = tensor([p.cell for p in problems])
         self.first_cell = self.cell.clone()
+        self.expansion = 0.0
         self.stretch, self.shear = torch.zeros(2, len(problems), 3, device=device)
         edges = np.array([p.equal_edges for p in problems])
         equal = (edges[:, :, None] == edges[:, None, :]).astype(float)
@@ -360,6 +364,7 @@ class _Packer:
                 found = [p for block in blocks for p in block.pairs(self, sites, scale)]
                 pairs = Pairs(*(torch.cat([getattr(p, f.name) for p in found])
                                 for f in fields(Pairs)))
+            self.expansion = LARGEST_EXPANSION * max(0.0, 1.0 - (N_STEPS - step) / EXPANSION_STEPS)
             previous = self._step(pairs, sites, arms, scale, previous)
             left = 1.0 - step / (SHAKING * N_STEPS)
             if left > 0.0:
@@ -448,7 +453,7 @@ class _Packer:
         )
         self.stretch = self.stretch + torch.einsum("bij,bj->bi", self.average_edges, step[:, :3])
         excess = self.stretch.sum(1, keepdim=True)
-        excess = excess - excess.clamp(0.0, LARGEST_EXPANSION)
+        excess = excess - excess.clamp(0.0, self.expansion)
         self.stretch = (self.stretch - excess / 3.0).clamp(-LARGEST_STRAIN, LARGEST_STRAIN)
         self.shear = (self.shear + step[:, 3:]).clamp(-LARGEST_STRAIN, LARGEST_STRAIN)
         sheared = torch.zeros_like(self.cell)
