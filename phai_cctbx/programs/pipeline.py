@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 # cctbx
@@ -23,6 +23,7 @@ from libtbx.utils import Sorry
 from phai_cctbx.io.atomic_file import write_text
 from phai_cctbx.io.crystal_data import CrystalData
 from phai_cctbx.io.read import read
+from phai_cctbx.io.shelx_header import header_numbers
 from phai_cctbx.io.write_cif import formula
 from phai_cctbx.io.write_summary import plain, write_json
 from phai_cctbx.phasing.auto import make_phaser
@@ -42,6 +43,8 @@ logger = logging.getLogger(__name__)
 BUILD_D_MIN = 1.6
 #: Phases that end this much earlier than the data are extended.
 EXTENSION_RATIO = 1.05
+#: TEMP of SHELXL where it is not given, degrees Celsius.
+DEFAULT_TEMPERATURE = 20.0
 #: What a run on NAME.ins is called by default.
 PREFIX_SUFFIX = "_phai"
 #: The files of a run.
@@ -78,6 +81,9 @@ phasing {
   seed = 0
     .type = int(value_min=0)
     .help = Seed of the random starts: the same seed gives the same result
+  n_attempts = 3
+    .type = int(value_min=1)
+    .help = Phasing begins anew, with the next seed, while nothing completes to a structure
 }
 structure {
   anisotropic = True
@@ -239,6 +245,7 @@ def solve(
     model=None,
     n_starts: int | None = None,
     seed: int = 0,
+    n_attempts: int = 3,
     anisotropic: bool = True,
     hydrogens: bool = True,
     directory=".",
@@ -263,6 +270,8 @@ def solve(
         Random starts of the strategy.
     seed : int
         Of the random starts.
+    n_attempts : int
+        Phasing begins anew, with the next seed, while nothing completes to a structure.
     anisotropic, hydrogens : bool
         Whether to refine anisotropic displacements and to place hydrogens.
     directory : path-like
@@ -292,6 +301,7 @@ def solve(
         "phasing.model": model,
         "phasing.n_starts": n_starts,
         "phasing.seed": seed,
+        "phasing.n_attempts": n_attempts,
         "structure.anisotropic": anisotropic,
         "structure.hydrogens": hydrogens,
         "output.directory": directory,
@@ -316,19 +326,26 @@ def solve(
             radiation=data.radiation,
         )
         _log("", *report.data_lines(data, prepared))
-        _log(*report.heading("Phasing"))
-        candidates = _phase(data, prepared, parameters, progress)
-        _log("", *report.phasing_lines(candidates))
-        phasing, solution = _build(data, prepared, candidates, anisotropic, hydrogens, progress)
-        solved_by = BY_CONFIDENCE if solution is None else BY_R1
+        if prepared.f_obs.d_min() > BUILD_D_MIN:
+            phasing = _phase(data, prepared, parameters, seed, progress)[0]
+            _log(
+                "",
+                f"The data end at {prepared.f_obs.d_min():.2f} A, before the {BUILD_D_MIN:.1f} A"
+                " that single atoms need: the phases are the result.",
+            )
+            outcome = _Outcome(phasing, None, ())
+            solved_by, solved = BY_CONFIDENCE, phasing.expected_r > R_SOLVED
+        else:
+            outcome = _attempt(data, prepared, parameters, progress)
+            solved_by, solved = BY_R1, outcome.solved
         result = SolveResult(
-            solved=phasing.expected_r > R_SOLVED if solution is None else solution.solved,
+            solved=solved,
             solved_by=solved_by,
             data=data,
             prepared=prepared,
-            phasing=phasing,
-            solution=solution,
-            warnings=_warnings(data, prepared, solution),
+            phasing=outcome.phasing,
+            solution=outcome.solution,
+            warnings=_warnings(data, prepared, outcome),
             files=files.paths,
             seconds=time.monotonic() - began,
         )
@@ -385,9 +402,47 @@ def _check(parameters):
         raise Sorry(f"model={model}: no such file.")
 
 
-def _phase(data, prepared, parameters, progress) -> list[PhasingResult]:
+@dataclass(frozen=True)
+class _Outcome:
+    """The phases taken, the structure they led to (or None), and what went wrong on the way."""
+
+    phasing: PhasingResult
+    solution: Solution | None
+    failures: tuple[str, ...]
+
+    @property
+    def solved(self):
+        return self.solution is not None and self.solution.solved
+
+    @property
+    def rank(self):
+        """Solved before unsolved, then by R1."""
+        r1 = math.inf if self.solution is None else self.solution.r1
+        return (self.solved, -r1)
+
+
+def _attempt(data, prepared, parameters, progress) -> _Outcome:
+    """Phase and build, with the next seeds where need be; the best outcome."""
+    best = None
+    seed, n_attempts = parameters["phasing.seed"], parameters["phasing.n_attempts"]
+    for attempt in range(n_attempts):
+        if attempt:
+            _log("", f"No solution yet: attempt {attempt + 1} of {n_attempts}.")
+        candidates = _phase(data, prepared, parameters, seed + attempt, progress)
+        outcome = _build(data, prepared, candidates, parameters, progress)
+        if best is None or outcome.rank > best.rank:
+            best = outcome
+        if best.solved:
+            break
+    if best.solution is not None:
+        _log(*report.heading("Refined structure"), *report.solution_lines(best.solution))
+    return best
+
+
+def _phase(data, prepared, parameters, seed, progress) -> list[PhasingResult]:
     """Phasing candidates, best first, to the resolution of the data where atoms can be built."""
-    strategy, seed = parameters["phasing.strategy"], parameters["phasing.seed"]
+    _log(*report.heading("Phasing"))
+    strategy = parameters["phasing.strategy"]
     contents = data.composition.unit_cell_contents
     options = {
         "model": parameters["phasing.model"],
@@ -405,24 +460,15 @@ def _phase(data, prepared, parameters, progress) -> list[PhasingResult]:
     if d_min <= BUILD_D_MIN and result.f_phased.d_min() > EXTENSION_RATIO * d_min:
         _log(f"Phases to {result.f_phased.d_min():.2f} A grow to {d_min:.2f} A.")
         result = extend_phases(prepared.f_obs, result, contents, seed)
-    return [result, *result.alternatives]
+    candidates = [result, *result.alternatives]
+    _log("", *report.phasing_lines(candidates))
+    return candidates
 
 
-def _build(data, prepared, candidates, anisotropic, hydrogens, progress):
-    """The first candidate that completes to a solution, or the one that comes closest.
-
-    Returns
-    -------
-    PhasingResult, Solution or None
-    """
-    if prepared.f_obs.d_min() > BUILD_D_MIN:
-        _log(
-            "",
-            f"The data end at {prepared.f_obs.d_min():.2f} A, beyond the {BUILD_D_MIN:.1f} A at"
-            " which single atoms are built: the phases are the result.",
-        )
-        return candidates[0], None
-    best = None
+def _build(data, prepared, candidates, parameters, progress) -> _Outcome:
+    """The first candidate that completes to a solution, or the one that comes closest."""
+    best = _Outcome(candidates[0], None, ())
+    failures = []
     for number, phasing in enumerate(candidates, start=1):
         progress("building", number - 1, len(candidates))
         _log(*report.heading(f"Structure from candidate {number} of {len(candidates)}"))
@@ -433,34 +479,45 @@ def _build(data, prepared, candidates, anisotropic, hydrogens, progress):
                 composition=data.composition.unit_cell_contents,
                 radiation=data.radiation,
                 wavelength=data.wavelength,
-                hydrogens=hydrogens,
+                hydrogens=parameters["structure.hydrogens"],
+                anisotropic=parameters["structure.anisotropic"],
+                temperature=_temperature(data),
             )
         except Sorry as error:
-            logger.warning("Candidate %d could not be completed: %s", number, error)
+            failures.append(f"Candidate {number} could not be completed: {error}")
+            _log(failures[-1])
             continue
-        if best is None or (solution.solved, -solution.r1) > (best[1].solved, -best[1].r1):
-            best = phasing, solution
-        if solution.solved:
+        outcome = _Outcome(phasing, solution, ())
+        best = max(best, outcome, key=lambda each: each.rank)
+        if best.solved:
             break
-    if best is None:
-        raise Sorry("No phasing candidate could be completed to a structure; see the log above.")
-    _log("", *report.solution_lines(best[1]))
-    return best
+    return best if best.solution is not None else replace(best, failures=tuple(failures))
 
 
-def _warnings(data, prepared, solution) -> tuple[str, ...]:
+def _temperature(data) -> float:
+    """Of the measurement in degrees Celsius: TEMP of the .ins, or SHELXL's default."""
+    return (header_numbers(data.shelx_header or (), "TEMP") or [DEFAULT_TEMPERATURE])[0]
+
+
+def _warnings(data, prepared, outcome) -> tuple[str, ...]:
     """What the user should know first, each once."""
-    warnings = [f"{count} reflections left out: {reason}" for reason, count in data.rejected]
+    warnings = list(outcome.failures)
+    warnings += [f"{count} reflections left out: {reason}" for reason, count in data.rejected]
     warnings += prepared.warnings
-    if solution is not None:
-        warnings += solution.warnings
-        warnings += _other_formula(data, solution)
+    if outcome.solution is not None:
+        warnings += outcome.solution.warnings
+        warnings += _other_formula(data, outcome.solution)
     return tuple(dict.fromkeys(warnings))
 
 
 def _other_formula(data, solution) -> list[str]:
-    """A warning where the structure is not what the input says the cell contains."""
+    """A warning where the structure is not what the input says the cell contains.
+
+    Hydrogens count where the structure has any.
+    """
     given = data.composition.unit_cell_contents
+    if not solution.riding:
+        given = {element: n for element, n in given.items() if element not in HYDROGENS}
     if data.composition.source.startswith("estimated") or not solution.solved:
         return []
     order = data.crystal_symmetry.space_group().order_z()

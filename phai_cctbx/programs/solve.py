@@ -72,6 +72,7 @@ usage, 3 not solved.
                 model=params.phasing.model,
                 n_starts=params.phasing.n_starts,
                 seed=params.phasing.seed,
+                n_attempts=params.phasing.n_attempts,
                 anisotropic=params.structure.anisotropic,
                 hydrogens=params.structure.hydrogens,
                 directory=params.output.directory,
