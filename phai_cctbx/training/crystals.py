@@ -58,7 +58,7 @@ EDGE_SPREAD, SHORTEST_EDGE = 0.36, 3.7
 #: A packing is accepted where no atoms are closer than this share of their contact distance.
 CLOSEST_ALLOWED = 0.88
 #: Displacements: U_iso, A^2, log-normal over crystals, within bounds.
-MEDIAN_U, U_SPREAD, SMALLEST_U, LARGEST_U = 0.036, 0.45, 0.010, 0.12
+MEDIAN_U, U_SPREAD, SMALLEST_U, LARGEST_U = 0.028, 0.45, 0.010, 0.12
 #: How much more the outermost atoms of a molecule move than its middle; hydrogens; heavy atoms.
 OUTER_EXCESS, HYDROGEN_FACTOR, HEAVY_FACTOR = 0.7, 1.25, 0.8
 #: Share of the molecules on general positions that have a disordered group.
@@ -514,13 +514,18 @@ def read_crystals(path: str | Path) -> list[Crystal]:
 
 
 def main(arguments: list[str]) -> None:
-    """Write a pool: ``out.npz library=FILE n=4000 seed=0 groups=centro|all``."""
+    """Write a pool: ``out.npz library=FILE n=4000 seed=0 groups=centro|all median_volume=700``."""
     out, *rest = arguments
     options = {"n": "4000", "seed": "0", "groups": "all", "device": "cpu", "library": ""}
+    options["median_volume"] = str(MEDIAN_VOLUME)
     options.update(argument.split("=", 1) for argument in rest)
     shares = {"all": GROUP_SHARES, "centro": CENTROSYMMETRIC_SHARES}[options["groups"]]
     generator = CrystalGenerator(
-        read_library(options["library"]), int(options["seed"]), shares, device=options["device"]
+        read_library(options["library"]),
+        int(options["seed"]),
+        shares,
+        float(options["median_volume"]),
+        options["device"],
     )
     start = time.monotonic()
     crystals = generator.take(int(options["n"]))
