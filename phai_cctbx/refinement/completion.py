@@ -79,6 +79,12 @@ MIN_REFLECTIONS_PER_PARAMETER = 3.5
 ANISOTROPIC_LIGHT = 10
 """Elements up to this atomic number stay isotropic first where reflections are few."""
 
+RECYCLING_TURNS = 20
+"""Most turns of peaks and phases."""
+
+R1_GOOD_START = 0.30
+"""Isotropic R1 of a start that needs no other beside it."""
+
 ROUGH_CONVERGENCE = 0.3
 """Shift over esd at which a refinement on the way is good enough."""
 
@@ -370,6 +376,34 @@ def scattering_powers(model: _Model, n_cycles: int = 4) -> np.ndarray:
     )
 
 
+def _best_start(model: _Model, f_obs: miller.array, phasing_result) -> None:
+    """Isotropic model from recycled phases or, where that fails, from the phases as they are."""
+    n_atoms = expected_atoms(model.f_sq, model.composition)
+    starts = []
+    for n_turns in (RECYCLING_TURNS, 1):
+        trial = recycle(
+            f_obs,
+            phasing_result.f_phased,
+            phasing_result.confidence,
+            n_atoms,
+            n_turns=n_turns,
+            both_signs=model.radiation == "neutron",
+        )
+        model.history.append(
+            Step(
+                f"peaks after {trial.n_turns} turns, correlation of E {trial.cc:.3f}",
+                float("nan"),
+                len(trial.peaks),
+            )
+        )
+        _first_model(model, trial)
+        _isotropic(model)
+        starts.append((model.result.r1, model.structure, model.result))
+        if model.result.r1 < R1_GOOD_START:
+            break
+    _, model.structure, model.result = min(starts, key=lambda start: start[0])
+
+
 def _first_model(model: _Model, trial) -> None:
     """Elements of trial atoms by their heights; low peaks and ripples are left out."""
     sites, heights = trial.peaks.sites, trial.peaks.heights
@@ -527,6 +561,7 @@ def complete_structure(
     wavelength: float | None = None,
     hydrogens: bool = True,
     temperature: float = 20.0,
+    anisotropic: bool = True,
 ) -> Solution:
     """Complete and refine a structure from phases.
 
@@ -545,6 +580,8 @@ def complete_structure(
         Place hydrogens.
     temperature : float
         Of the measurement, degrees Celsius.
+    anisotropic : bool
+        Refine anisotropic displacements where the data carry them.
 
     Returns
     -------
@@ -556,31 +593,21 @@ def complete_structure(
     f_obs = f_sq.customized_copy(
         data=flex.sqrt(flex.double(np.maximum(np.array(f_sq.data()), 0))), sigmas=None
     ).set_observation_type_xray_amplitude()
-    trial = recycle(
-        f_obs,
-        phasing_result.f_phased,
-        phasing_result.confidence,
-        expected_atoms(f_sq, composition),
-        both_signs=radiation == "neutron",
-    )
-    model.history.append(
-        Step(f"Fourier recycling, CC {trial.cc:.3f}", float("nan"), len(trial.peaks))
-    )
-    _first_model(model, trial)
-    _isotropic(model)
+    _best_start(model, f_obs, phasing_result)
     model.structure = rename(assemble(model.structure))
     if model.result.r1 < R1_HOPELESS:
-        _anisotropic(model, hydrogens)
+        _refine_fully(model, hydrogens, anisotropic)
     return _finish(model)
 
 
-def _anisotropic(model: _Model, hydrogens: bool) -> None:
+def _refine_fully(model: _Model, hydrogens: bool, anisotropic: bool) -> None:
     """Anisotropic displacements, elements once more, then hydrogens."""
-    _convert_to_anisotropic(model)
-    model.refine("anisotropic", n_cycles=6)
-    if _prune(model):
-        model.refine("without atoms of no density", n_cycles=4)
-    _relabel(model, "anisotropic, other elements")
+    if anisotropic:
+        _convert_to_anisotropic(model)
+        model.refine("anisotropic", n_cycles=6)
+        if _prune(model):
+            model.refine("without atoms of no density", n_cycles=4)
+        _relabel(model, "anisotropic, other elements")
     _update_weights(model)
     model.structure = rename(assemble(model.structure))
     model.refine("weights", n_cycles=5)

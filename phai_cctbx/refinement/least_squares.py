@@ -7,6 +7,7 @@ standard uncertainties come from an undamped matrix at the end.
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from dataclasses import dataclass
 
@@ -318,8 +319,8 @@ def refine(
         xray_structure=refined,
         r1=r1,
         r1_all=r1_all,
-        wr2=ls.wR2(),
-        goof=ls.goof(),
+        wr2=math.sqrt(max(2 * ls.objective_data_only, 0.0)),
+        goof=math.sqrt(max(ls.chi_sq_data_only, 0.0)),
         n_observed=n_observed,
         n_reflections=f_sq.size(),
         n_parameters=ls.reparametrisation.n_independents,

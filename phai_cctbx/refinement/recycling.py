@@ -15,7 +15,7 @@ import numpy as np
 from cctbx import miller, xray
 from cctbx.array_family import flex
 
-from phai_cctbx.building.peaks import Peaks, find_peaks
+from phai_cctbx.building.peaks import MIN_PEAK_DISTANCE, Peaks, find_peaks
 from phai_cctbx.refinement.maps import shells, sim_weights
 
 U_ISO_TRIAL = 0.03
@@ -23,6 +23,9 @@ U_ISO_TRIAL = 0.03
 
 SURPLUS = 1.25
 """Peaks taken per expected atom: false ones get little weight, true ones must not be missed."""
+
+MIN_DISTANCE_PER_D_MIN = 0.65
+"""Two peaks of an E-map closer than this share of d_min (Rayleigh's is 0.72) are not two atoms."""
 
 CC_STEP = 0.002
 """Least rise of the correlation that makes another turn worth while."""
@@ -110,14 +113,15 @@ def recycle(
     e_obs = normalise(np.array(f_obs.data()))
     coefficients = _first_coefficients(f_obs, e_obs, f_phased, confidence)
     n_peaks = int(SURPLUS * n_atoms) + 2
+    min_distance = max(MIN_PEAK_DISTANCE, MIN_DISTANCE_PER_D_MIN * f_obs.d_min())
     best = None
     stalled = 0
     for turn in range(1, n_turns + 1):
-        peaks = find_peaks(coefficients, n_peaks)
+        peaks = find_peaks(coefficients, n_peaks, min_distance)
         heights = peaks.heights
         sites = peaks.sites
         if both_signs:
-            holes = find_peaks(coefficients, n_peaks, negative=True)
+            holes = find_peaks(coefficients, n_peaks, min_distance, negative=True)
             sites = sites.concatenate(holes.sites)
             heights = np.concatenate([heights, holes.heights])
             strongest = np.argsort(-np.abs(heights))[:n_peaks]
