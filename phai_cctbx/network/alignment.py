@@ -40,16 +40,32 @@ def other_hand(phase_factor: Tensor, frame: Frame) -> Tensor:
     return shifted(conjugate, frame.hkl, frame.inversion_shift)
 
 
-def _best_shift(output: Tensor, truth: Tensor, weight: Tensor, frame: Frame):
+class _OriginWaves:
+    """cos and sin of 2 pi h.s for all candidate origins; once for one crystal repeated."""
+
+    def __init__(self, frame: Frame):
+        one_crystal = len(frame.hkl) > 1 and frame.hkl.stride(0) == 0
+        kept = slice(0, 1) if one_crystal else slice(None)
+        turns = torch.bmm(frame.origins[kept], frame.hkl[kept].transpose(1, 2))
+        angle = (2.0 * math.pi) * turns
+        self.cos, self.sin = torch.cos(angle), torch.sin(angle)
+
+    def sums(self, re: Tensor, im: Tensor) -> Tensor:
+        """Sum over h of re cos + im sin, shape (b, q)."""
+        if len(self.cos) == 1:
+            return re @ self.cos[0].T + im @ self.sin[0].T
+        total = torch.bmm(self.cos, re[..., None]) + torch.bmm(self.sin, im[..., None])
+        return total[..., 0]
+
+
+def _best_shift(output: Tensor, truth: Tensor, weight: Tensor, frame: Frame, waves: _OriginWaves):
     """Shift that maximises sum w Re(output conj(shifted truth)), and that sum."""
     re = (output * truth).sum(1) * weight
     if output.shape[1] == 1:
         im = torch.zeros_like(re)
     else:
         im = (output[:, 1] * truth[:, 0] - output[:, 0] * truth[:, 1]) * weight
-    angle = (2.0 * math.pi) * torch.bmm(frame.origins, frame.hkl.transpose(1, 2))
-    score = torch.bmm(torch.cos(angle), re[..., None])[..., 0]
-    score = score + torch.bmm(torch.sin(angle), im[..., None])[..., 0]
+    score = waves.sums(re, im)
     score = torch.where(frame.origin_mask > 0, score, torch.full_like(score, -math.inf))
     best, index = score.max(1)
     shift = torch.gather(frame.origins, 1, index[:, None, None].expand(-1, 1, 3))[:, 0]
@@ -90,12 +106,13 @@ def align(output: Tensor, truth: Tensor, weight: Tensor, frame: Frame) -> Tensor
     -------
     Tensor, shape (b, k, n)
     """
-    shift, score = _best_shift(output, truth, weight, frame)
+    waves = _OriginWaves(frame)
+    shift, score = _best_shift(output, truth, weight, frame, waves)
     aligned = shifted(truth, frame.hkl, shift)
     if output.shape[1] == 1:
         return aligned
     mirror = other_hand(truth, frame)
-    mirror_shift, mirror_score = _best_shift(output, mirror, weight, frame)
+    mirror_shift, mirror_score = _best_shift(output, mirror, weight, frame, waves)
     take = ((mirror_score > score) & (frame.hand_free > 0))[:, None, None]
     return torch.where(take, shifted(mirror, frame.hkl, mirror_shift), aligned)
 
