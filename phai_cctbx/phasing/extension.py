@@ -34,6 +34,7 @@ _HOLDING_CYCLES = 10
 _ELIMINATION_CYCLES = 5
 #: Random choices of peaks that are tried where all of them failed, and the share left out.
 _OMISSIONS = 4
+_N_ALTERNATIVES = 3
 _OMITTED_SHARE = 0.3
 
 
@@ -58,8 +59,8 @@ def extend_phases(
     Returns
     -------
     PhasingResult
-        All candidates that were tried as `alternatives`, ranked by `cc_held_out`. The strategy
-        is the one of the input.
+        The best by `cc_held_out`, and the next best as `alternatives`. The strategy is the one
+        of the input.
     """
     began = time.monotonic()
     model = PeakModel(unique_amplitudes(f_obs_full), composition)
@@ -98,7 +99,7 @@ def extend_phases(
     return replace(
         polished,
         seconds=phasing_result.seconds + time.monotonic() - began,
-        alternatives=tuple(others),
+        alternatives=tuple(others[:_N_ALTERNATIVES]),
     )
 
 

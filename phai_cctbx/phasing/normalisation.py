@@ -253,6 +253,8 @@ def unique_amplitudes(observations: miller.array) -> miller.array:
     libtbx.utils.Sorry
         If no reflection can be used.
     """
+    if _is_prepared(observations):
+        return observations.map_to_asu()
     return prepare(observations).f_obs.map_to_asu()
 
 
@@ -341,6 +343,16 @@ def from_reference_setting(
     order = np.empty(wanted.size(), dtype=int)
     order[pairs.column(0).as_numpy_array()] = pairs.column(1).as_numpy_array()
     return back.select(flex.size_t(order))
+
+
+def _is_prepared(observations):
+    return (
+        observations.is_xray_amplitude_array()
+        and not observations.anomalous_flag()
+        and observations.is_unique_set_under_symmetry()
+        and not _reject_unusable(observations)[1]
+        and observations.sys_absent_flags().data().count(True) == 0
+    )
 
 
 def _real_observations(observations):

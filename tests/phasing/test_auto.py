@@ -35,7 +35,7 @@ def test_a_convincing_answer_of_charge_flipping_needs_no_network(random_crystal,
 
 
 def test_the_network_takes_over_where_flipping_fails(random_crystal, disturbed, monkeypatch):
-    _, f_obs, f_calc = random_crystal("P212121", n_atoms=20, d_min=1.1, seed=3)
+    _, f_obs, f_calc = random_crystal("P212121", n_atoms=16, d_min=1.2, seed=3)
     phases = disturbed(f_calc, 0.3)
     monkeypatch.setattr(auto.AutoPhaser, "neural", fake_neural(f_calc, phases))
     result = auto.make_phaser("auto", n_starts=1)(f_obs)

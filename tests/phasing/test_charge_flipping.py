@@ -30,12 +30,14 @@ def test_the_same_seed_gives_the_same_phases(random_crystal):
 
 def test_what_cannot_be_phased_is_not_claimed(random_crystal):
     # Amplitudes in no order: no structure has them.
-    _, f_obs, _ = random_crystal("P212121", n_atoms=12, d_min=1.1)
+    _, f_obs, _ = random_crystal("P212121", n_atoms=12, d_min=1.3)
     shuffled = f_obs.customized_copy(data=f_obs.data().reversed())
-    result = ChargeFlippingPhaser(n_starts=3)(shuffled.set_observation_type_xray_amplitude())
+    result = ChargeFlippingPhaser(n_starts=2, n_cycles=80)(
+        shuffled.set_observation_type_xray_amplitude()
+    )
     assert result.figures_of_merit["probability_right"] < 0.5
     assert result.expected_r < 0.5
-    assert len(result.alternatives) == 2
+    assert len(result.alternatives) == 1
 
 
 @pytest.mark.slow

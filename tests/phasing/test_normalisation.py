@@ -244,3 +244,15 @@ def test_merging_of_equivalents_gives_the_same_data_in_any_order():
     assert merged.size() == observations.size()
     assert merged.data().all_approx_equal_relatively(original.data(), 1e-6)
     assert isinstance(data.f_obs, miller.array)
+
+
+def test_unique_amplitudes_stay_as_they_are_and_anything_else_is_prepared():
+    observations, _ = observations_of("P212121")
+    amplitudes = observations.f_sq_as_f().map_to_asu()
+    same = normalisation.unique_amplitudes(amplitudes)
+    assert same.indices().all_eq(amplitudes.indices())
+    assert same.data().all_eq(amplitudes.data())
+    everywhere = observations.expand_to_p1().customized_copy(crystal_symmetry=observations)
+    merged = normalisation.unique_amplitudes(everywhere.set_observation_type_xray_intensity())
+    assert merged.is_xray_amplitude_array()
+    assert merged.size() == amplitudes.size()
