@@ -30,7 +30,7 @@ from phai_cctbx.phasing.auto import make_phaser
 from phai_cctbx.phasing.extension import extend_phases
 from phai_cctbx.phasing.normalisation import PreparedData, prepare
 from phai_cctbx.phasing.result import PhasingResult
-from phai_cctbx.phasing.scoring import R_SOLVED
+from phai_cctbx.phasing.scoring import R_SOLVED, score_r
 from phai_cctbx.programs import report
 from phai_cctbx.programs.output_files import OutputFiles
 from phai_cctbx.programs.result_files import write_phases, write_structure
@@ -43,6 +43,9 @@ logger = logging.getLogger(__name__)
 BUILD_D_MIN = 1.6
 #: Phases that end this much earlier than the data are extended.
 EXTENSION_RATIO = 1.05
+#: Candidates of one attempt that are built, at most; those after the first only where what their
+#: strategy says of their chance to be right is at least this.
+N_CANDIDATES_BUILT, MIN_PROBABILITY = 3, 0.05
 #: TEMP of SHELXL where it is not given, degrees Celsius.
 DEFAULT_TEMPERATURE = 20.0
 #: What a run on NAME.ins is called by default.
@@ -424,12 +427,13 @@ class _Outcome:
 def _attempt(data, prepared, parameters, progress) -> _Outcome:
     """Phase and build, with the next seeds where need be; the best outcome."""
     best = None
+    built = []
     seed, n_attempts = parameters["phasing.seed"], parameters["phasing.n_attempts"]
     for attempt in range(n_attempts):
         if attempt:
             _log("", f"No solution yet: attempt {attempt + 1} of {n_attempts}.")
         candidates = _phase(data, prepared, parameters, seed + attempt, progress)
-        outcome = _build(data, prepared, candidates, parameters, progress)
+        outcome = _build(data, prepared, candidates, built, parameters, progress)
         if best is None or outcome.rank > best.rank:
             best = outcome
         if best.solved:
@@ -465,12 +469,26 @@ def _phase(data, prepared, parameters, seed, progress) -> list[PhasingResult]:
     return candidates
 
 
-def _build(data, prepared, candidates, parameters, progress) -> _Outcome:
-    """The first candidate that completes to a solution, or the one that comes closest."""
+def _is_among(phasing, others) -> bool:
+    """True where one of the others gives the same map."""
+    return any(score_r(phasing.f_phased, other.f_phased).r > R_SOLVED for other in others)
+
+
+def _build(data, prepared, candidates, built, parameters, progress) -> _Outcome:
+    """The first candidate that completes to a solution, or the one that comes closest.
+
+    Candidates with the phases of one in `built` are passed over; those tried are added to it.
+    """
     best = _Outcome(candidates[0], None, ())
     failures = []
-    for number, phasing in enumerate(candidates, start=1):
+    for number, phasing in enumerate(candidates[:N_CANDIDATES_BUILT], start=1):
+        if number > 1 and phasing.figures_of_merit.get("probability_right", 1) < MIN_PROBABILITY:
+            continue
         progress("building", number - 1, len(candidates))
+        if _is_among(phasing, built):
+            _log("", f"Candidate {number} has the phases of one that was tried.")
+            continue
+        built.append(phasing)
         _log(*report.heading(f"Structure from candidate {number} of {len(candidates)}"))
         try:
             solution = complete_structure(
