@@ -442,7 +442,6 @@ def _isotropic(model: _Model, n_rounds: int = 8) -> None:
         if hopeless and round_number > 2 and r1 > previous - 0.02:
             break
         if not hopeless:
-            changes += _drop_weak(model)
             changes += _relabel(model, "isotropic, other elements")
         added = _add_atoms(model)
         if not (changes or added) or (not added and r1 > previous - 0.001):
@@ -480,55 +479,66 @@ def _prune(model: _Model) -> int:
     return 0
 
 
-def _drop_weak(model: _Model) -> int:
-    """Remove atoms of hardly any scattering power; their number."""
-    z = scattering_powers(model)
-    weak = [i for i in range(len(z)) if z[i] < MIN_POWER * np.median(z)]
-    if not weak or len(weak) == len(z):
-        return 0
-    model.structure = _drop(model.structure, weak)
-    model.refine("without weak atoms", n_cycles=4)
-    return len(weak)
-
-
 def _relabel(model: _Model, action: str) -> int:
     """Assign elements anew from refined scattering powers; the number of changes.
 
-    A change that does not lower R1 is taken back.
+    Atoms of hardly any scattering power go. Changes that do not lower R1 are taken back; then
+    those with the clearest evidence are tried by themselves.
     """
     z = scattering_powers(model)
-    before = (model.structure, model.result)
     heavy = model.structure.select(flex.size_t(model.heavy_atoms()))
+    weak = [i for i in range(len(z)) if z[i] < MIN_POWER * np.median(z)]
+    if weak and not model.riding:
+        model.structure = _drop(model.structure, weak)
+        model.refine("without weak atoms", n_cycles=4)
+        return len(weak)
     relative_error = min(max(POWER_ERROR_PER_R1 * model.result.r1, MIN_POWER_ERROR), 0.15)
-    elements = assign_elements(
+    new = assign_elements(
         _element_sites(heavy, z),
         model.composition,
         model.order,
         fit_scale=True,
         relative_error=relative_error,
     )
-    changes = sum(
-        element_of(scatterer) != element
-        for scatterer, element in zip(heavy.scatterers(), elements, strict=True)
-    )
-    if not changes:
+    old = [element_of(scatterer) for scatterer in heavy.scatterers()]
+    n_changes = sum(a != b for a, b in zip(old, new, strict=True))
+    if not n_changes:
         return 0
+    if _try_elements(model, heavy, new, action):
+        return n_changes
+    clear = _clearest_changes(z, old, new)
+    n_clear = sum(a != b for a, b in zip(old, clear, strict=True))
+    if 0 < n_clear < n_changes and _try_elements(model, heavy, clear, f"{action}, the clearest"):
+        return n_clear
+    return 0
+
+
+def _clearest_changes(z, old, new) -> list[str]:
+    """Of all changes of elements those that bring scattering powers closest to their elements."""
+    numbers_old = np.array([atomic_number(e) for e in old], dtype=float)
+    numbers_new = np.array([atomic_number(e) for e in new], dtype=float)
+    scaled = z / np.median(z / numbers_new)
+    gain = np.abs(scaled / numbers_old - 1) - np.abs(scaled / numbers_new - 1)
+    least = max(gain.max() / 2, MIN_POWER_ERROR)
+    return [b if g >= least else a for a, b, g in zip(old, new, gain, strict=True)]
+
+
+def _try_elements(model: _Model, heavy: xray.structure, elements, action: str) -> bool:
+    """Refine with other elements; true where that lowers R1, else everything is as before."""
+    before = (model.structure, model.result, model.riding, model.extinction)
     with_hydrogens = bool(model.riding)
-    riding, extinction = model.riding, model.extinction
     model.structure = _with_elements(heavy, elements)
     model.riding = []
     model.refine(action, n_cycles=4)
     if with_hydrogens:
         model.structure = rename(model.structure)
-        model.refine("renamed", n_cycles=1)
         _place_hydrogens(model)
         model.refine(f"{action}, hydrogens", n_cycles=5)
     if model.result.r1 < before[1].r1 - 1e-5:
-        return changes
-    model.structure, model.result = before
-    model.riding, model.extinction = riding, extinction
+        return True
+    model.structure, model.result, model.riding, model.extinction = before
     model.record("taken back")
-    return 0
+    return False
 
 
 def _add_atoms(model: _Model) -> int:
