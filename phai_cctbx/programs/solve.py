@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -14,6 +15,8 @@ from libtbx.utils import Sorry
 
 from phai_cctbx.programs import pipeline
 from phai_cctbx.programs.command import log_to
+from phai_cctbx.programs.shelx_style import PHIL as STYLE_PHIL
+from phai_cctbx.programs.shelx_style import STYLES, solve_like_shelx
 from phai_cctbx.version import __version__
 
 #: Endings of files that hold reflections and may stand beside a file with the cell.
@@ -37,7 +40,7 @@ usage, 3 not solved.
 """
     epilog = ""
     datatypes = ["phil"]
-    master_phil_str = pipeline.MASTER_PHIL
+    master_phil_str = pipeline.MASTER_PHIL + STYLE_PHIL
 
     @staticmethod
     def file_parameters(arguments):
@@ -63,8 +66,10 @@ usage, 3 not solved.
     def run(self):
         """Solve, with the log on the screen."""
         params = self.params
+        style = params.output.style
+        solve = partial(solve_like_shelx, style) if style in STYLES else pipeline.solve
         with log_to(self.logger), _Bar() as bar:
-            self.result = pipeline.solve(
+            self.result = solve(
                 params.input.path,
                 hkl=params.input.hkl,
                 d_min=params.data.d_min,
