@@ -10,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 # cctbx
+import iotbx.phil
 from libtbx.program_template import ProgramTemplate
 from libtbx.utils import Sorry
 
@@ -21,6 +22,13 @@ from phai_cctbx.version import __version__
 
 #: Endings of files that hold reflections and may stand beside a file with the cell.
 REFLECTION_FILES = (".hkl", ".fcf")
+
+
+def _master_phil() -> str:
+    """The parameters of the pipeline and of the style in one: each scope must occur once."""
+    master = iotbx.phil.parse(pipeline.MASTER_PHIL)
+    master.adopt_scope(iotbx.phil.parse(STYLE_PHIL))
+    return master.as_str(attributes_level=3)
 
 
 class Program(ProgramTemplate):
@@ -40,7 +48,7 @@ usage, 3 not solved.
 """
     epilog = ""
     datatypes = ["phil"]
-    master_phil_str = pipeline.MASTER_PHIL + STYLE_PHIL
+    master_phil_str = _master_phil()
 
     @staticmethod
     def file_parameters(arguments):
@@ -68,7 +76,8 @@ usage, 3 not solved.
         params = self.params
         style = params.output.style
         solve = partial(solve_like_shelx, style) if style in STYLES else pipeline.solve
-        with log_to(self.logger), _Bar() as bar:
+        quiet = "stdout" not in self.logger.labels
+        with log_to(self.logger), _Bar(hidden=quiet or not sys.stderr.isatty()) as bar:
             self.result = solve(
                 params.input.path,
                 hkl=params.input.hkl,
@@ -98,9 +107,12 @@ usage, 3 not solved.
 class _Bar:
     """A progress bar on a terminal, nothing elsewhere (the log tells the steps)."""
 
+    def __init__(self, hidden):
+        self._hidden = hidden
+
     def __enter__(self):
         self._bar = tqdm(
-            disable=not sys.stderr.isatty(),
+            disable=self._hidden,
             leave=False,
             bar_format=("{desc:<10s} {percentage:3.0f} %|{bar:40}| {n_fmt}/{total_fmt} {elapsed}"),
         )
