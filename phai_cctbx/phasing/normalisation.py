@@ -264,7 +264,7 @@ def expected_intensity(
     """Local mean intensity of every reflection, epsilon included; always positive, shape (n,)."""
     epsilon = f_sq.epsilons().data().as_numpy_array().astype(float)
     reduced = f_sq.data().as_numpy_array() / epsilon
-    curve = _wilson_curve(f_sq, wilson_plot(f_sq, composition, radiation), composition, radiation)
+    curve = wilson_curve(f_sq, wilson_plot(f_sq, composition, radiation), composition, radiation)
     return epsilon * curve * _local_mean(f_sq.d_star_sq().data().as_numpy_array(), reduced / curve)
 
 
@@ -281,7 +281,7 @@ def wilson_plot(
     weight = np.where(f_sq.centric_flags().data().as_numpy_array(), 0.5, 1.0)
     unit = WilsonPlot(scale=1.0, b=0.0, at_bound=False)
     observed = f_sq.data().as_numpy_array() / (
-        epsilon * _wilson_curve(f_sq, unit, composition, radiation)
+        epsilon * wilson_curve(f_sq, unit, composition, radiation)
     )
     if observed.size == 0 or not observed.sum() > 0:
         raise Sorry("The intensities have no positive mean: no Wilson plot can be made of them.")
@@ -486,7 +486,7 @@ def _form_factor(element, d_star_sq, radiation):
     return gaussian.at_d_star_sq(flex.double(d_star_sq)).as_numpy_array()
 
 
-def _wilson_curve(f_sq, wilson, composition, radiation):
+def wilson_curve(f_sq, wilson, composition, radiation):
     """Mean intensity over epsilon that the Wilson plot expects, shape (n,)."""
     d_star_sq = f_sq.d_star_sq().data().as_numpy_array()
     scattering = _scattering_sum_sq(f_sq, d_star_sq, composition, radiation)

@@ -35,6 +35,8 @@ PROCESS = "phai_cctbx.programs.batch_process"
 OUT_OF_TIME = "out of time"
 #: Every set uses one thread: the sets are what runs side by side.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+#: How the last words of a run begin whose input cannot be used.
+_SORRY = "Sorry: "
 #: Figures that a row takes over from the .json of a run.
 _FIGURES = (
     "space_group",
@@ -104,8 +106,8 @@ def _attempt(job, folder, number):
     status, told = _run(job, folder)
     if status in (EXIT_SOLVED, EXIT_NOT_SOLVED):
         return _row_of_results(job, folder, number)
-    if status in (EXIT_BAD_INPUT, EXIT_BAD_USAGE):
-        state = REFUSED
+    if status == EXIT_BAD_USAGE or (status == EXIT_BAD_INPUT and told.startswith(_SORRY)):
+        state, told = REFUSED, told.removeprefix(_SORRY)
     elif status is OUT_OF_TIME:
         state, told = TIMED_OUT, f"stopped after {job.time_limit:.0f} s"
     else:
@@ -124,7 +126,7 @@ def _run(job, folder):
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env={**os.environ, **_ONE_THREAD},
+            env={**os.environ, **_ONE_THREAD, "PYTHONPATH": os.pathsep.join(_search_path())},
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=errors,
@@ -139,8 +141,13 @@ def _run(job, folder):
             process.stdin.close()
         errors.seek(0)
         lines = errors.read().decode(errors="replace").strip().splitlines()
-    said = [line.removeprefix("Sorry: ") for line in lines if line.startswith("Sorry: ")]
+    said = [line for line in lines if line.startswith(_SORRY)]
     return status, " ".join((said or lines or [""])[-1].split())
+
+
+def _search_path():
+    """Where this process finds its modules, for the new one to find the same."""
+    return [folder or os.getcwd() for folder in sys.path]
 
 
 def _row_of_results(job, folder, number):

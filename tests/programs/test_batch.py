@@ -107,7 +107,7 @@ def test_a_process_that_crashes_is_begun_again_and_then_given_up(job, tmp_path, 
     crashing.write_text(
         "import os, signal\nopen('begun', 'a').write('x')\nos.kill(os.getpid(), signal.SIGSEGV)\n"
     )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(batch_worker, "PROCESS", "crashing")
     row = solve_set(job("a", retries=2))
     assert (row.state, row.attempts) == (CRASHED, 3)
@@ -117,7 +117,7 @@ def test_a_process_that_crashes_is_begun_again_and_then_given_up(job, tmp_path, 
 
 def test_a_set_that_does_not_end_is_stopped(job, tmp_path, monkeypatch):
     (tmp_path / "endless.py").write_text("import time\ntime.sleep(600)\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(batch_worker, "PROCESS", "endless")
     row = solve_set(job("a", time_limit=1.0, retries=2))
     assert (row.state, row.attempts) == (TIMED_OUT, 1)
