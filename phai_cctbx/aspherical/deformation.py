@@ -37,7 +37,7 @@ def table_structure_factors(
         phase = 2 * np.pi * (turned @ sites.T + (h @ np.array(operator.t().as_double()))[:, None])
         total += (f * weights * debye_waller(structure, turned) * np.exp(1j * phase)).sum(axis=1)
     if group.is_centric():
-        inversion = np.array(group.inv_t().as_double())
+        inversion = np.array(group(0, 1, 0).t().as_double())
         total = total + np.conj(total) * np.exp(2j * np.pi * (h @ inversion))
     return total * group.n_ltr()
 

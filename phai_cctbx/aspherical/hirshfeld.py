@@ -246,6 +246,8 @@ class FormFactors:
     def __call__(self, structure, indices, title=""):
         """Table for a structure; the surroundings carry the moments of the last call.
 
+        The first call has none and calculates isolated molecules.
+
         Returns
         -------
         table : FormFactorTable
@@ -255,14 +257,8 @@ class FormFactors:
         values, n = 0, structure.scatterers().size()
         charges, dipoles = np.zeros(n), np.zeros((n, 3))
         names = []
-        first = self.moments is None
         for part in parts:
             table, own_charges, own_dipoles, part_names = self._configuration(part, indices, title)
-            if first and self.settings.cluster_radius > 0:
-                self._place_moments(part, own_charges, own_dipoles, n)
-                table, own_charges, own_dipoles, part_names = self._configuration(
-                    part, indices, title
-                )
             weights = part.weights[part.selection]
             full = np.zeros((len(table.indices), n), dtype=complex)
             full[:, part.selection] = table.values * weights
@@ -270,16 +266,10 @@ class FormFactors:
             charges[part.selection] += weights * own_charges
             dipoles[part.selection] += weights[:, None] * own_dipoles
             names.extend(name for name in part_names if name not in names)
-        change = np.inf if first else float(np.abs(charges - self.charges).max())
+        change = np.inf if self.charges is None else float(np.abs(charges - self.charges).max())
         self.charges, self.moments, self.molecules = charges, (charges, dipoles), tuple(names)
         labels = tuple(s.label for s in structure.scatterers())
         return tables.FormFactorTable(labels, table.indices, values, title), change
-
-    def _place_moments(self, part, charges, dipoles, n):
-        if self.moments is None:
-            self.moments = (np.zeros(n), np.zeros((n, 3)))
-        self.moments[0][part.selection] = charges
-        self.moments[1][part.selection] = dipoles
 
     def _configuration(self, part: Configuration, indices, title):
         structure = part.structure

@@ -27,6 +27,7 @@ from phai_cctbx.version import __version__
 JOBS = {
     "phasing": "phai_cctbx.programs.benchmark_phasing",
     "solve": "phai_cctbx.programs.benchmark_solve",
+    "aspherical": "phai_cctbx.programs.benchmark_aspherical",
 }
 
 MASTER_PHIL = """

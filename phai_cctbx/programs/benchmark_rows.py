@@ -23,7 +23,7 @@ class Row:
     volume : float
         Of the unit cell, A^3.
     d_min : float
-        Resolution of the data used, A.
+        Resolution of the data used, A; job=phasing: of the reflections that were phased.
     r : float
         Correlation with the true map (`phai_cctbx.phasing.scoring.score_r`).
     confidence : float
@@ -37,6 +37,8 @@ class Row:
     seconds : float
     message : str
         What else is to be said: why there is no result, or how many atoms were found.
+    details : dict
+        Figures of one job alone.
     """
 
     id: str
@@ -56,6 +58,7 @@ class Row:
     wrong_elements: int | None = None
     seconds: float | None = None
     message: str | None = None
+    details: dict | None = None
 
 
 def write_rows(path, rows) -> None:
@@ -78,6 +81,7 @@ def read_rows(path) -> list[Row]:
     names = {field.name for field in fields(Row)}
     try:
         rows = json.loads(Path(path).read_text(encoding="utf-8"))
+        rows = [{"details": None, **row} for row in rows]
         return [Row(**{name: row[name] for name in names}) for row in rows]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise Sorry(f"{path}: not a file of benchmark rows ({error}), name another.") from error
