@@ -62,6 +62,7 @@ def run(entry: Entry, settings) -> Row:
         return Row(**row, message=" ".join(str(error).split()))
     seconds = time.perf_counter() - started
     r = score_r(result.f_phased, data.f_calc).r
+    row["d_min"] = result.f_phased.d_min()
     return Row(
         **row,
         r=r,

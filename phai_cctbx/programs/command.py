@@ -7,7 +7,9 @@ small-molecule files, so the parser here turns file arguments into parameters be
 
 from __future__ import annotations
 
+import getpass
 import logging
+import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +25,8 @@ EXIT_SOLVED = 0
 EXIT_BAD_INPUT = 1
 EXIT_BAD_USAGE = 2
 EXIT_NOT_SOLVED = 3
+#: What a shell reports of a program that ended by the interrupt signal.
+EXIT_INTERRUPTED = 130
 
 #: Files with these endings hold parameters; every other file argument is data.
 PARAMETER_FILES = (".eff", ".phil", ".params", ".def")
@@ -93,6 +97,7 @@ def run_command(program_class, args=None) -> int:
     int
         0 solved, or done; 1 the input cannot be used; 2 wrong usage; 3 not solved.
     """
+    _name_the_user()
     try:
         result = run_program(program_class=program_class, parser_class=CommandParser, args=args)
     except Sorry as error:
@@ -100,7 +105,7 @@ def run_command(program_class, args=None) -> int:
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         sys.stderr.write("\nStopped.\n")
-        return EXIT_BAD_INPUT
+        return EXIT_INTERRUPTED
     except SystemExit as leaving:
         return leaving.code or 0
     return getattr(result, "exit_status", EXIT_SOLVED)
@@ -124,6 +129,14 @@ def log_to(*streams):
             logger.removeHandler(handler)
         logger.setLevel(level)
         logger.propagate = propagate
+
+
+def _name_the_user():
+    """Give the user a name where the system knows none (a container): the parser prints it."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = "unknown"
 
 
 class _BesideProgress(logging.StreamHandler):

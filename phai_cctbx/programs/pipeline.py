@@ -84,7 +84,7 @@ phasing {
   seed = 0
     .type = int(value_min=0)
     .help = Seed of the random starts: the same seed gives the same result
-  n_attempts = 3
+  n_attempts = 2
     .type = int(value_min=1)
     .help = Phasing begins anew, with the next seed, while nothing completes to a structure
 }
@@ -248,7 +248,7 @@ def solve(
     model=None,
     n_starts: int | None = None,
     seed: int = 0,
-    n_attempts: int = 3,
+    n_attempts: int = 2,
     anisotropic: bool = True,
     hydrogens: bool = True,
     directory=".",

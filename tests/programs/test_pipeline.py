@@ -166,10 +166,12 @@ def test_bad_input_by_command_is_1_and_leaves_no_file(thpp, capsys):
     assert sorted(thpp.parent.iterdir()) == before
 
 
-def test_no_progress_bar_off_a_terminal(thpp, capsys):
+def test_screen_and_summary_off_a_terminal(thpp, capsys):
     from phai_cctbx.command_line.solve import run
 
-    run(["thpp", "d_min=2.0", "n_starts=2"])
+    run(["thpp", "d_min=2.0", "n_starts=2", "--json-filename", "mine"])
     captured = capsys.readouterr()
     assert captured.err == ""
     assert "Summary\n-------" in captured.out and "%|" not in captured.out
+    written = json.loads((thpp.parent / "thpp_phai.json").read_text())
+    assert json.loads((thpp.parent / "mine.json").read_text()) == written
