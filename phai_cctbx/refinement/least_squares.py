@@ -136,6 +136,7 @@ def prepare_scattering(
         scatterer.fp = scatterer.fdp = 0
         if radiation == "xray" and wavelength:
             scatterer.fp, scatterer.fdp = dispersion(scatterer.element_symbol(), wavelength)
+        scatterer.flags.set_use_fp_fdp(scatterer.fp != 0 or scatterer.fdp != 0)
 
 
 def dispersion(element: str, wavelength: float) -> tuple[float, float]:
