@@ -101,11 +101,8 @@ def absolute_structure(
 
 def _parsons(f_calc: miller.array, f_sq: miller.array) -> tuple[float, float]:
     """x and its esd from quotients (I+ - I-) / (I+ + I-), observed = (1 - 2x) calculated."""
-    _, (plus, minus) = f_sq.match_bijvoet_mates()[0], f_sq.hemispheres_acentrics()
-    _, (calc_plus, calc_minus) = (
-        f_calc.match_bijvoet_mates()[0],
-        f_calc.as_intensity_array().hemispheres_acentrics(),
-    )
+    plus, minus = f_sq.hemispheres_acentrics()
+    calc_plus, calc_minus = f_calc.as_intensity_array().hemispheres_acentrics()
     i_plus, i_minus = np.array(plus.data()), np.array(minus.data())
     s_plus, s_minus = np.array(plus.sigmas()), np.array(minus.sigmas())
     c_plus, c_minus = np.array(calc_plus.data()), np.array(calc_minus.data())

@@ -8,7 +8,7 @@ weights and extinction. The result says itself whether it is a solution.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -31,6 +31,11 @@ from phai_cctbx.building.elements import Site, assign_elements
 from phai_cctbx.building.hydrogens import HydrogenGroup, HydrogenPlacer, add_hydrogens
 from phai_cctbx.building.naming import rename
 from phai_cctbx.building.peaks import find_peaks, fourier_map
+from phai_cctbx.refinement.analysis import (
+    AbsoluteStructure,
+    absolute_structure,
+    change_hand,
+)
 from phai_cctbx.refinement.least_squares import (
     CONVERGED_SHIFT_OVER_ESD,
     RefinementResult,
@@ -174,6 +179,8 @@ class Solution:
         Before they were placed; nan where none were.
     riding : tuple of HydrogenGroup
         Hydrogen groups with scatterer numbers of `xray_structure`.
+    absolute_structure : AbsoluteStructure or None
+        Of acentric crystals whose Friedel mates were given apart.
     """
 
     xray_structure: xray.structure
@@ -200,7 +207,8 @@ class Solution:
     warnings: tuple[str, ...] = ()
     refinement: RefinementResult | None = None
     r1_without_hydrogens: float = float("nan")
-    riding: tuple = field(default=())
+    riding: tuple = ()
+    absolute_structure: AbsoluteStructure | None = None
 
 
 def expected_atoms(crystal_symmetry, composition: dict[str, float] | None) -> int:
@@ -240,6 +248,7 @@ class _Model:
         self.temperature = temperature
         self.extinction: float | None = None
         self.r1_without_hydrogens = float("nan")
+        self.absolute_structure: AbsoluteStructure | None = None
 
     def refine(self, action: str, **kwargs) -> RefinementResult:
         prepare_scattering(self.structure, self.radiation, self.wavelength)
@@ -590,6 +599,8 @@ def complete_structure(
         Place hydrogens.
     temperature : float
         Of the measurement, degrees Celsius.
+    f_sq_anomalous : miller.array, optional
+        The intensities with Friedel mates apart; they decide on the hand of acentric crystals.
     anisotropic : bool
         Refine anisotropic displacements where the data carry them.
 
@@ -753,6 +764,39 @@ def _verdict(model: _Model, result: RefinementResult, peak: float) -> tuple[bool
     return not doubts, doubts
 
 
+def _settle_hand(model: _Model, f_sq_anomalous: miller.array) -> None:
+    """Estimate the absolute structure; invert the model where its hand is wrong."""
+    model.absolute_structure = _absolute_structure_of(model, f_sq_anomalous)
+    if model.absolute_structure is None:
+        return
+    if not model.absolute_structure.decisive:
+        model.warnings.append(
+            "The hand is not determined: Hooft y "
+            f"{model.absolute_structure.hooft:.2f}({model.absolute_structure.hooft_esd:.2f})."
+        )
+        return
+    if not model.absolute_structure.inverted:
+        return
+    inverted = change_hand(model.structure)
+    if inverted is None:
+        model.warnings.append(
+            "The hand is wrong: solve again in the enantiomorphic space group "
+            f"{model.structure.change_hand().space_group_info()}."
+        )
+        return
+    model.structure = assemble(inverted)
+    model.refine("inverted", n_cycles=3)
+    model.absolute_structure = _absolute_structure_of(model, f_sq_anomalous)
+
+
+def _absolute_structure_of(model: _Model, f_sq_anomalous: miller.array):
+    """Absolute structure of the model as it stands."""
+    f_calc = f_sq_anomalous.structure_factors_from_scatterers(
+        model.structure, algorithm="direct"
+    ).f_calc()
+    return absolute_structure(f_calc, f_sq_anomalous, model.result.scale_factor)
+
+
 def _finish(model: _Model) -> Solution:
     """Last refinement with esds, and the verdict."""
     result = model.refine(
@@ -796,4 +840,5 @@ def _finish(model: _Model) -> Solution:
         refinement=result,
         r1_without_hydrogens=model.r1_without_hydrogens,
         riding=tuple(model.riding),
+        absolute_structure=model.absolute_structure,
     )
