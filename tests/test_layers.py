@@ -20,7 +20,7 @@ def rooms_from_top():
 
 
 def source_files():
-    """Python files of the package; the folder plugin-PhAI runs inside Olex2 instead."""
+    """Python files of the package; the folder of the plugin runs inside Olex2 instead."""
     return sorted(path for path in PACKAGE.rglob("*.py") if "-" not in path.parent.name)
 
 
