@@ -500,6 +500,7 @@ def _build(data, prepared, candidates, built, parameters, progress) -> _Outcome:
                 hydrogens=parameters["structure.hydrogens"],
                 anisotropic=parameters["structure.anisotropic"],
                 temperature=_temperature(data),
+                f_sq_anomalous=prepared.f_sq_anomalous,
             )
         except Sorry as error:
             failures.append(f"Candidate {number} could not be completed: {error}")

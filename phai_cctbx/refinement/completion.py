@@ -581,6 +581,7 @@ def complete_structure(
     hydrogens: bool = True,
     temperature: float = 20.0,
     anisotropic: bool = True,
+    f_sq_anomalous: miller.array | None = None,
 ) -> Solution:
     """Complete and refine a structure from phases.
 
@@ -618,6 +619,8 @@ def complete_structure(
     model.structure = rename(assemble(model.structure))
     if model.result.r1 < R1_HOPELESS:
         _refine_fully(model, hydrogens, anisotropic)
+        if f_sq_anomalous is not None:
+            _settle_hand(model, f_sq_anomalous.map_to_asu())
     return _finish(model)
 
 
