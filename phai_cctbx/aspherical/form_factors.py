@@ -126,8 +126,8 @@ def spherical_parts(structure: xray.structure, molecules, densities, indices, qu
                     gaussian = registry.gaussian_not_optional(scatterers[i].scattering_type)
                     curve = np.array([gaussian.at_d_star_sq(float(s) ** 2) for s in d_star])
                 else:
-                    density = quantum.proatom(z)["density"]
-                    curve = CubicSpline(nodes, spherical_form_factor(density, nodes))(d_star)
+                    radial = quantum.proatom(z)["density"]
+                    curve = CubicSpline(nodes, spherical_form_factor(radial, nodes))(d_star)
                 curves[z, core] = curve
             values[i] = curves[z, core]
     return values

@@ -38,7 +38,7 @@ class Row:
     message : str
         What else is to be said: why there is no result, or how many atoms were found.
     details : dict
-        Figures of one job alone.
+        Figures of one job alone; in the file only where there are any.
     """
 
     id: str
@@ -91,4 +91,5 @@ def _finite(row):
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in row.items()
+        if name != "details" or value is not None
     }

@@ -1,0 +1,58 @@
+"""Hirshfeld atom refinement recovers what it calculated itself."""
+
+import numpy as np
+import pytest
+
+from cctbx import miller
+from cctbx.array_family import flex
+
+from phai_cctbx.aspherical import deformation, tables
+from phai_cctbx.aspherical.form_factors import form_factor_table
+from phai_cctbx.aspherical.hirshfeld import FormFactors, HirshfeldSettings, refine_hirshfeld
+from phai_cctbx.aspherical.molecules import grow_molecules
+from phai_cctbx.aspherical.neutron import hydrogen_bond_lengths
+
+
+def test_form_factors_obey_the_symmetry_of_the_site(urea, quantum):
+    (molecule,) = grow_molecules(urea)
+    density = quantum.molecule(molecule.numbers, molecule.coordinates, 0, 1)
+    indices = flex.miller_index([(0, 0, 0), (1, 2, 1), (3, 0, 2)])
+    table = form_factor_table(urea, [molecule], [density], indices, quantum)
+    assert tables.validate(table, urea, indices) == []
+    rows = {tuple(h): i for i, h in enumerate(table.indices.tolist())}
+    multiplicity = np.array([1, 1, 2, 2, 2])
+    assert table.values[rows[0, 0, 0]].real @ multiplicity == pytest.approx(32, abs=0.01)
+    # C and O lie on two mirror planes through c: f(h k l) = f(k h l)
+    np.testing.assert_allclose(
+        table.values[rows[1, 2, 1], :2], table.values[rows[2, 1, -1], :2].conj(), atol=0.5
+    )
+    # bonding makes the form factors of atoms without a centre of symmetry complex
+    assert np.abs(table.values.imag).max() > 0.01
+
+
+@pytest.mark.slow
+def test_refinement_recovers_nuclear_positions(urea, quantum, tmp_path):
+    """Data from Hirshfeld atoms: spherical atoms shorten N-H, Hirshfeld atoms find it."""
+    miller_set = miller.build_set(urea, anomalous_flag=False, d_min=0.6)
+    settings = HirshfeldSettings(
+        hydrogens="isotropic", cluster_radius=0, weighting="keep", extinction="no"
+    )
+    table, _ = FormFactors(quantum, settings)(urea, miller_set.indices())
+    f_calc = deformation.table_structure_factors(urea, table, miller_set.indices())
+    data = flex.double((np.abs(f_calc) ** 2).tolist())
+    f_sq = miller.array(
+        miller_set, data=data, sigmas=0.01 * data + 0.01
+    ).set_observation_type_xray_intensity()
+    true = [bond.length for bond in hydrogen_bond_lengths(urea)]
+    result = refine_hirshfeld(urea, f_sq, quantum, settings, tmp_path / "x.tsc", wavelength=0.71073)
+    spherical = hydrogen_bond_lengths(result.independent_atoms.xray_structure)
+    refined = hydrogen_bond_lengths(result.refinement.xray_structure)
+    assert result.converged
+    assert result.refinement.r1 < 0.002 < result.independent_atoms.r1
+    for exact, before, after in zip(true, spherical, refined, strict=True):
+        assert before.length < exact - 0.03
+        assert after.length == pytest.approx(exact, abs=0.002)
+    n_computed = dict(quantum.n_computed)
+    again = refine_hirshfeld(urea, f_sq, quantum, settings, tmp_path / "x.tsc", wavelength=0.71073)
+    assert quantum.n_computed == n_computed
+    assert again.refinement.wr2 == result.refinement.wr2
