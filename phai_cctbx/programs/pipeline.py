@@ -451,7 +451,7 @@ def _phase(data, prepared, parameters, seed, progress) -> list[PhasingResult]:
     options = {
         "model": parameters["phasing.model"],
         "n_starts": parameters["phasing.n_starts"],
-        "composition": None if strategy == "neural" else contents,
+        "composition": None if strategy in ("neural", "phai") else contents,
     }
     phaser = make_phaser(
         strategy,
@@ -461,8 +461,15 @@ def _phase(data, prepared, parameters, seed, progress) -> list[PhasingResult]:
     )
     result = phaser(prepared.f_obs)
     d_min = prepared.f_obs.d_min()
-    if d_min <= BUILD_D_MIN and result.f_phased.d_min() > EXTENSION_RATIO * d_min:
-        _log(f"Phases to {result.f_phased.d_min():.2f} A grow to {d_min:.2f} A.")
+    grows = (
+        result.f_phased.d_min() > EXTENSION_RATIO * d_min
+        or result.f_phased.size() * EXTENSION_RATIO**3 < prepared.f_obs.size()
+    )
+    if d_min <= BUILD_D_MIN and grows:
+        _log(
+            f"Phases of {result.f_phased.size()} reflections to {result.f_phased.d_min():.2f} A"
+            f" grow to all {prepared.f_obs.size()}, to {d_min:.2f} A."
+        )
         result = extend_phases(prepared.f_obs, result, contents, seed)
     candidates = [result, *result.alternatives]
     _log("", *report.phasing_lines(candidates))
