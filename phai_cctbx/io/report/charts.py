@@ -88,9 +88,7 @@ class Chart:
         for value in round_ticks(*self._y_range):
             y = self._y(value)
             parts.append(f'<path d="M{x0} {y:.1f}H{x1}" stroke="#e7ecf0"/>')
-            parts.append(
-                f'<text x="{x0 - 6}" y="{y + 3.5:.1f}" text-anchor="end">{value:g}</text>'
-            )
+            parts.append(f'<text x="{x0 - 6}" y="{y + 3.5:.1f}" text-anchor="end">{value:g}</text>')
         for value, label in self._x_ticks:
             x = self._x(value)
             parts.append(f'<path d="M{x:.1f} {y0}v4" stroke="#9aa7b4"/>')

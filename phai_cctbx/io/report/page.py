@@ -15,7 +15,7 @@ class Html(str):
     """Text that is HTML already; all other text is escaped."""
 
 
-def page(title: str, body: str, head: str = "") -> str:
+def page(title: str, body: str, head: str = "", scripts: str = "") -> str:
     """A complete HTML document.
 
     Parameters
@@ -26,6 +26,8 @@ def page(title: str, body: str, head: str = "") -> str:
         HTML of the main part.
     head : str
         Further HTML for the head.
+    scripts : str
+        HTML after all else: what is slow to run does not keep the page from showing.
     """
     style = _STYLE.read_text(encoding="utf-8")
     return (
@@ -33,7 +35,7 @@ def page(title: str, body: str, head: str = "") -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n{head}"
         f"</head>\n<body>\n<main>\n{body}\n"
-        f"<footer>phai_cctbx {escape(__version__)}</footer>\n</main>\n</body>\n</html>\n"
+        f"<footer>phai_cctbx {escape(__version__)}</footer>\n</main>\n{scripts}</body>\n</html>\n"
     )
 
 

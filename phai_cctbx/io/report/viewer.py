@@ -1,0 +1,102 @@
+"""Section of a report with a picture in three dimensions: molecule and map in 3Dmol.js.
+
+The viewer is 3Dmol.js 2.5.5 (N. Rego & D. Koes, Bioinformatics 31, 1322, 2015; BSD 3-Clause
+licence, ``3Dmol-LICENSE.txt``), the file ``build/3Dmol-min.js`` of the package ``3dmol`` of npm as
+it was published. To update: ``npm pack 3dmol``, and copy that file and ``LICENSE`` here.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import numpy as np
+
+# cctbx
+from cctbx import xray
+
+from phai_cctbx.building.connectivity import bonds, element_of
+from phai_cctbx.io.report.density import Box, CellMap
+from phai_cctbx.io.report.page import Html
+
+_HERE = Path(__file__).parent
+#: Edge (A) of the map around the atoms.
+_MARGIN = 1.5
+#: Levels in sigma at which the maps are drawn first.
+MAP_LEVEL, DIFFERENCE_LEVEL = 2.2, 4.0
+_LARGEST_BYTE = 255
+
+
+def viewer_section(structure: xray.structure, density: CellMap, difference=None):
+    """HTML of the section, and of the scripts that go to the end of the page.
+
+    Parameters
+    ----------
+    structure : xray.structure
+        Atoms, or peaks (no bonds are drawn between those labelled Q).
+    density : CellMap
+    difference : CellMap, optional
+
+    Returns
+    -------
+    Html, Html
+    """
+    box = Box.around(
+        np.array(structure.sites_cart()).reshape(-1, 3), margin=_MARGIN, d_min=density.d_min
+    )
+    content = {
+        "atoms": _atoms(structure),
+        "box": {"origin": list(box.origin), "step": box.step, "size": list(box.shape)},
+        "map": _packed(density, box, MAP_LEVEL),
+        "difference": difference and _packed(difference, box, DIFFERENCE_LEVEL),
+    }
+    text = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
+    library = (_HERE / "3Dmol-min.js").read_text(encoding="utf-8")
+    own = (_HERE / "viewer.js").read_text(encoding="utf-8")
+    markup = (_HERE / "viewer.html").read_text(encoding="utf-8")
+    scripts = (
+        f'<script type="application/json" id="viewer-content">{text}</script>\n'
+        f"<script>{library}</script>\n<script>{own}</script>\n"
+    )
+    return Html(markup), Html(scripts)
+
+
+def _atoms(structure):
+    """Atoms as 3Dmol.js takes them; bonds to symmetry equivalents are left out."""
+    neighbours = bonds(structure)
+    sites = structure.sites_cart()
+    atoms = []
+    for i, scatterer in enumerate(structure.scatterers()):
+        is_peak = scatterer.label.startswith("Q")
+        bonded = [] if is_peak else [n.index for n in neighbours[i] if n.operator.is_unit_mx()]
+        x, y, z = (round(value, 4) for value in sites[i])
+        atoms.append(
+            {
+                "elem": "Q" if is_peak else element_of(scatterer).capitalize(),
+                "atom": scatterer.label,
+                "serial": i,
+                "x": x,
+                "y": y,
+                "z": z,
+                "bonds": bonded,
+                "bondOrder": [1] * len(bonded),
+            }
+        )
+    return atoms
+
+
+def _packed(density, box, level):
+    """The density in the box as bytes, with what turns them back into e/A^3."""
+    values = density.at(box.points())
+    low, high = float(values.min()), float(values.max())
+    scale = (high - low) / _LARGEST_BYTE or 1.0
+    levels = np.rint((values - low) / scale).astype(np.uint8)
+    return {
+        "low": low,
+        "scale": scale,
+        "sigma": density.sigma,
+        "level": level,
+        "top": max(level, 0.9 * max(high, -low) / density.sigma),
+        "values": base64.b64encode(levels.tobytes()).decode("ascii"),
+    }
