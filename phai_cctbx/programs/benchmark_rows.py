@@ -64,7 +64,7 @@ class Row:
 def write_rows(path, rows) -> None:
     """Write rows as a JSON list, one row a line; the file is complete at every moment."""
     path = Path(path)
-    lines = ",\n".join(json.dumps(_finite(asdict(row))) for row in rows)
+    lines = ",\n".join(json.dumps(_as_written(row)) for row in rows)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     beside.write_text(f"[\n{lines}\n]\n" if rows else "[]\n", encoding="utf-8")
     os.replace(beside, path)
@@ -87,9 +87,11 @@ def read_rows(path) -> list[Row]:
         raise Sorry(f"{path}: not a file of benchmark rows ({error}), name another.") from error
 
 
-def _finite(row):
-    return {
+def _as_written(row):
+    values = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in row.items()
-        if name != "details" or value is not None
+        for name, value in asdict(row).items()
     }
+    if values["details"] is None:
+        del values["details"]
+    return values
