@@ -1,5 +1,6 @@
 """phai_cctbx.import_phai, and its check against examples in the authors' format."""
 
+import random
 from functools import partial
 
 import numpy as np
@@ -7,6 +8,9 @@ import pytest
 import torch
 
 # cctbx
+from cctbx import sgtbx
+from cctbx.array_family import flex
+from cctbx.development import random_structure
 from libtbx.utils import Sorry
 
 from phai_cctbx.network import phai_file
@@ -14,6 +18,7 @@ from phai_cctbx.network.phai import PhaiNetwork, likely_phases, recycle, sphere_
 from phai_cctbx.programs.command import run_command
 from phai_cctbx.programs.import_phai import Program
 from phai_cctbx.programs.phai_examples import phases_as_published, read_examples
+from phai_cctbx.programs.pipeline import solve
 
 SMALL = partial(
     PhaiNetwork,
@@ -126,3 +131,40 @@ def test_files_of_another_form(change, said, network, tmp_path):
     with pytest.raises(Sorry, match=said) as caught:
         read_examples(path)
     assert str(path) in str(caught.value)
+
+
+def write_crystal(folder, d_min):
+    """Simulated intensities of a P 21/n crystal whose P 21/c cell has short axes."""
+    random.seed(0)
+    flex.set_random_seed(0)
+    structure = random_structure.xray_structure(
+        sgtbx.space_group_info("P 1 21/n 1"),
+        unit_cell=(6.1, 8.2, 6.4, 90, 95, 90),
+        elements=["C"] * 4 + ["O"],
+        min_distance=1.3,
+    )
+    f_sq = (
+        structure.structure_factors(d_min=d_min, algorithm="direct").f_calc().as_intensity_array()
+    )
+    rows = [
+        "{:4d}{:4d}{:4d}{:8.2f}{:8.2f}".format(*hkl, value, 0.5)
+        for hkl, value in zip(f_sq.indices(), f_sq.data())
+    ]
+    (folder / "x.hkl").write_text("\n".join([*rows, "   0   0   0    0.00    0.00", ""]))
+    (folder / "x.ins").write_text(
+        "TITL x\nCELL 0.71073 6.1 8.2 6.4 90 95 90\nZERR 4 0 0 0 0 0 0\nLATT 1\n"
+        "SYMM 0.5-X,0.5+Y,0.5-Z\nSFAC C O\nUNIT 16 4\nHKLF 4\nEND\n"
+    )
+
+
+def test_solving_with_the_imported_network(checkpoint, tmp_path):
+    """From the checkpoint to the files of a run; a random network finds nothing and says so."""
+    assert run_command(Program, [checkpoint, "--quiet"]) == 0
+    write_crystal(tmp_path, d_min=1.8)
+    result = solve(tmp_path / "x.ins", strategy="phai", model="phai.pt", n_starts=2)
+    assert (result.phasing.strategy, result.exit_status) == ("phai", 3)
+    assert result.phasing.f_phased.size() == result.prepared.f_obs.size()
+    assert str(result.phasing.f_phased.space_group_info()) == "P 1 21/n 1"
+    assert 0 < result.confidence < 0.9
+    with pytest.raises(Sorry, match="for strategy=phai, not for strategy=neural"):
+        solve(tmp_path / "x.ins", strategy="neural", model="phai.pt", overwrite=True)
