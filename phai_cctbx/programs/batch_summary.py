@@ -75,7 +75,7 @@ def summary_page(folder, rows, n_sets: int) -> str:
 
 
 def _cells(row):
-    name = link(row.id, f"{row.results}.log") if row.results else row.id
+    name = link(row.id, f"{row.results}.html") if row.results else row.id
     complete = "" if row.completeness is None else f"{100 * row.completeness:.1f} %"
     return [
         name,

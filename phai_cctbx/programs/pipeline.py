@@ -23,6 +23,7 @@ from libtbx.utils import Sorry
 from phai_cctbx.io.atomic_file import write_text
 from phai_cctbx.io.crystal_data import CrystalData
 from phai_cctbx.io.read import read
+from phai_cctbx.io.report.write import write_report
 from phai_cctbx.io.shelx_header import header_numbers
 from phai_cctbx.io.write_cif import formula
 from phai_cctbx.io.write_summary import plain, write_json
@@ -31,7 +32,7 @@ from phai_cctbx.phasing.extension import extend_phases
 from phai_cctbx.phasing.normalisation import PreparedData, prepare
 from phai_cctbx.phasing.result import PhasingResult
 from phai_cctbx.phasing.scoring import R_SOLVED, score_r
-from phai_cctbx.programs import report
+from phai_cctbx.programs import report as listing
 from phai_cctbx.programs.output_files import OutputFiles
 from phai_cctbx.programs.result_files import write_phases, write_structure
 from phai_cctbx.refinement.completion import Solution, complete_structure
@@ -50,8 +51,8 @@ N_CANDIDATES_BUILT, MIN_PROBABILITY = 3, 0.05
 DEFAULT_TEMPERATURE = 20.0
 #: What a run on NAME.ins is called by default.
 PREFIX_SUFFIX = "_phai"
-#: The files of a run.
-EXTENSIONS = ("res", "cif", "fcf", "mtz", "ccp4", "log", "json", "eff")
+#: The files of a run; the report is the last of them.
+EXTENSIONS = ("res", "cif", "fcf", "mtz", "ccp4", "log", "json", "eff", "html")
 #: How `SolveResult.solved` was decided.
 BY_R1, BY_CONFIDENCE = "r1", "confidence"
 
@@ -100,6 +101,9 @@ output {
   directory = "."
     .type = str
     .help = Folder of the result files
+  report = True
+    .type = bool
+    .help = Write NAME_phai.html, the report to look at in a browser
 }
 """
 
@@ -253,6 +257,7 @@ def solve(
     hydrogens: bool = True,
     directory=".",
     prefix: str | None = None,
+    report: bool = True,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> SolveResult:
@@ -281,6 +286,8 @@ def solve(
         Folder of the result files.
     prefix : str, optional
         Their base name, NAME_phai by default.
+    report : bool
+        Whether to write the report for the browser.
     overwrite : bool
         Whether existing files of these names may be replaced.
     progress : callable, optional
@@ -309,17 +316,19 @@ def solve(
         "structure.hydrogens": hydrogens,
         "output.directory": directory,
         "output.prefix": prefix,
+        "output.report": report,
     }
     _check(parameters)
     eff = parameters_as_phil(parameters)
     progress = progress or (lambda stage, done, total: None)
-    files = OutputFiles(prefix or Path(path).stem + PREFIX_SUFFIX, EXTENSIONS, directory, overwrite)
+    extensions = EXTENSIONS if report else EXTENSIONS[:-1]
+    files = OutputFiles(prefix or Path(path).stem + PREFIX_SUFFIX, extensions, directory, overwrite)
     with _captured_log() as log:
         _log(
             f"phai_cctbx {__version__}: {path}, strategy {strategy}, seed {seed}"
             f" (all parameters in {files.paths['eff'].name})"
         )
-        _log(*report.heading("Data"))
+        _log(*listing.heading("Data"))
         progress("reading", 0, 1)
         data = read(path, hkl)
         prepared = prepare(
@@ -328,7 +337,7 @@ def solve(
             composition=data.composition.unit_cell_contents,
             radiation=data.radiation,
         )
-        _log("", *report.data_lines(data, prepared))
+        _log("", *listing.data_lines(data, prepared))
         if prepared.f_obs.d_min() > BUILD_D_MIN:
             phasing = _phase(data, prepared, parameters, seed, progress)[0]
             _log(
@@ -352,7 +361,7 @@ def solve(
             files=files.paths,
             seconds=time.monotonic() - began,
         )
-        _log(*report.heading("Summary"), *report.summary_lines(result))
+        _log(*listing.heading("Summary"), *listing.summary_lines(result))
         progress("writing", 0, 1)
         _write(result, files, eff, log)
     return result
@@ -439,13 +448,13 @@ def _attempt(data, prepared, parameters, progress) -> _Outcome:
         if best.solved:
             break
     if best.solution is not None:
-        _log(*report.heading("Refined structure"), *report.solution_lines(best.solution))
+        _log(*listing.heading("Refined structure"), *listing.solution_lines(best.solution))
     return best
 
 
 def _phase(data, prepared, parameters, seed, progress) -> list[PhasingResult]:
     """Phasing candidates, best first, to the resolution of the data where atoms can be built."""
-    _log(*report.heading("Phasing"))
+    _log(*listing.heading("Phasing"))
     strategy = parameters["phasing.strategy"]
     contents = data.composition.unit_cell_contents
     options = {
@@ -472,7 +481,7 @@ def _phase(data, prepared, parameters, seed, progress) -> list[PhasingResult]:
         )
         result = extend_phases(prepared.f_obs, result, contents, seed)
     candidates = [result, *result.alternatives]
-    _log("", *report.phasing_lines(candidates))
+    _log("", *listing.phasing_lines(candidates))
     return candidates
 
 
@@ -496,7 +505,7 @@ def _build(data, prepared, candidates, built, parameters, progress) -> _Outcome:
             _log("", f"Candidate {number} has the phases of one that was tried.")
             continue
         built.append(phasing)
-        _log(*report.heading(f"Structure from candidate {number} of {len(candidates)}"))
+        _log(*listing.heading(f"Structure from candidate {number} of {len(candidates)}"))
         try:
             solution = complete_structure(
                 prepared.f_sq,
@@ -572,6 +581,8 @@ def _write(result, files, eff, log):
         write_text(paths["eff"], eff)
         write_json(paths["json"], result.summary())
         write_text(paths["log"], log.getvalue())
+        if "html" in paths:
+            write_report(paths["html"], result)
 
 
 def _log(*lines):

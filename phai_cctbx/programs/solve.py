@@ -42,9 +42,9 @@ Solves a crystal structure from measured intensities or amplitudes.
   phai_cctbx.solve NAME.ins            (NAME.hkl beside it)
   phai_cctbx.solve NAME.cif d_min=1.2 strategy=neural
 
-It writes NAME_phai.res .cif .fcf .mtz .ccp4 .log .json and .eff into the
-current folder. Exit status: 0 solved, 1 the input cannot be used, 2 wrong
-usage, 3 not solved.
+It writes NAME_phai.res .cif .fcf .mtz .ccp4 .log .json .eff and .html (a
+report for the browser) into the current folder. Exit status: 0 solved, 1 the
+input cannot be used, 2 wrong usage, 3 not solved.
 """
     epilog = ""
     datatypes = ["phil"]
@@ -91,6 +91,7 @@ usage, 3 not solved.
                 hydrogens=params.structure.hydrogens,
                 directory=params.output.directory,
                 prefix=params.output.prefix,
+                report=params.output.report and style not in STYLES,
                 overwrite=params.output.overwrite,
                 progress=bar,
             )
