@@ -9,10 +9,16 @@ constraint: leaving it costs, and strong evidence pays for that.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
+# cctbx
+from cctbx.eltbx.e_scattering import ito_vol_c_2011_table_4_3_2_2_entry_as_gaussian
+from cctbx.eltbx.neutron import neutron_news_1992_table
+
 from phai_cctbx.building.connectivity import (
+    HYDROGENS,
     atomic_number,
     bonded,
     closest_approach,
@@ -45,11 +51,36 @@ RELATIVE_ERROR = 0.06
 MAX_COST = 60.0
 """A single measurement never costs more (nats): atoms may be disordered."""
 
-MAX_NEIGHBOURS = {"F": 1, "Cl": 1, "Br": 1, "I": 1, "O": 2, "N": 4, "C": 4, "B": 5}
+MAX_NEIGHBOURS = {"H": 1, "D": 1, "F": 1, "Cl": 1, "Br": 1, "I": 1, "O": 2, "N": 4, "C": 4, "B": 5}
 """Bonds to non-metals that an element commonly forms."""
 
 EXCESS_NEIGHBOUR_COST = 5.0
 """Cost (nats) of each bond beyond those."""
+
+
+ELECTRON_STOL = 0.3
+"""sin(theta)/lambda (A^-1) at which electron scattering factors are compared: mid-range."""
+
+
+@cache
+def scattering_power(element: str, radiation: str = "xray") -> float:
+    """How strongly an element shows in a map: electrons, electron factor (A) or length (fm).
+
+    Parameters
+    ----------
+    element : str
+    radiation : {"xray", "electron", "neutron"}
+
+    Returns
+    -------
+    float
+        Negative for neutrons on H, Li, Ti, Mn.
+    """
+    if radiation == "neutron":
+        return neutron_news_1992_table(element).bound_coh_scatt_length().real
+    if radiation == "electron":
+        return ito_vol_c_2011_table_4_3_2_2_entry_as_gaussian(element).at_stol(ELECTRON_STOL)
+    return float(atomic_number(element))
 
 
 @dataclass(frozen=True)
@@ -59,7 +90,7 @@ class Site:
     Attributes
     ----------
     z : float
-        Scattering power in electrons.
+        Scattering power, in the units of `scattering_power`.
     z_esd : float
         Its standard uncertainty.
     weight : float
@@ -151,7 +182,7 @@ def assign_elements(
     order: int = 1,
     fit_scale: bool = False,
     relative_error: float = RELATIVE_ERROR,
-    scattering=atomic_number,
+    radiation: str = "xray",
 ) -> list[str]:
     """Choose the elements of atoms.
 
@@ -169,8 +200,8 @@ def assign_elements(
         Scattering powers share an unknown scale, within 25 %.
     relative_error : float
         Error of scattering powers besides their esds.
-    scattering : callable
-        Element -> scattering power, in the units of `Site.z`.
+    radiation : {"xray", "electron", "neutron"}
+        Sets the scattering powers of elements; with neutrons hydrogen is one among them.
 
     Returns
     -------
@@ -181,14 +212,16 @@ def assign_elements(
     wanted = {
         element: count / order
         for element, count in (composition or {}).items()
-        if element not in ("H", "D") and count > 0
+        if count > 0 and (element not in HYDROGENS or radiation == "neutron")
     }
     palette = sorted(set(wanted) | set(_RARITY), key=atomic_number)
+    if radiation == "neutron" and not HYDROGENS & set(wanted):
+        palette = ["H", *palette]
     if wanted:
-        surcharge = [0.0 if e in wanted else FOREIGN_COST + _RARITY[e] for e in palette]
+        surcharge = [0.0 if e in wanted else FOREIGN_COST + _RARITY.get(e, 0.0) for e in palette]
     else:
-        surcharge = [_RARITY[e] for e in palette]
-    powers = np.array([scattering(element) for element in palette], dtype=float)
+        surcharge = [_RARITY.get(e, 0.0) for e in palette]
+    powers = np.array([scattering_power(element, radiation) for element in palette])
     z = np.array([site.z for site in sites])
     esd = np.array([site.z_esd for site in sites])
     weights = np.array([site.weight for site in sites])

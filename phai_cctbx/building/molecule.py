@@ -489,9 +489,7 @@ def _n_saturated_rings(mol):
     """Rings with at least three tetrahedral atoms: they can fold."""
     chem = _chem()
     return sum(
-        sum(
-            mol.GetAtomWithIdx(i).GetHybridization() == chem.HybridizationType.SP3 for i in ring
-        )
+        sum(mol.GetAtomWithIdx(i).GetHybridization() == chem.HybridizationType.SP3 for i in ring)
         > 2
         for ring in mol.GetRingInfo().AtomRings()
     )

@@ -27,7 +27,7 @@ from phai_cctbx.building.connectivity import (
     is_metal,
     u_equivalent,
 )
-from phai_cctbx.building.elements import Site, assign_elements
+from phai_cctbx.building.elements import Site, assign_elements, scattering_power
 from phai_cctbx.building.hydrogens import HydrogenGroup, HydrogenPlacer, add_hydrogens
 from phai_cctbx.building.naming import rename
 from phai_cctbx.building.peaks import find_peaks, fourier_map
@@ -75,7 +75,7 @@ CONVERGED = 0.05
 EXTINCTION_TRIAL = 0.005
 """Start of the extinction coefficient."""
 
-EXTINCTION_SIGNIFICANCE, EXTINCTION_WR2_GAIN = 4.0, 0.0005
+EXTINCTION_SIGNIFICANCE, EXTINCTION_WR2_GAIN = 3.0, 0.0005
 """Extinction is kept where it exceeds so many esds and lowers wR2 by this."""
 
 MIN_REFLECTIONS_PER_PARAMETER = 3.5
@@ -96,6 +96,9 @@ ROUGH_CONVERGENCE = 0.3
 R1_HOPELESS = 0.45
 """Isotropic R1 above which a model that no longer improves is given up."""
 
+
+ATOMS_PER_HEAVY_ATOM = 2.0
+"""All atoms of a molecular crystal over those that are not hydrogen, about."""
 
 U_START = 0.04
 """U_iso (A^2) of new atoms."""
@@ -121,14 +124,17 @@ U_PRUNE, U_PRUNE_FACTOR = 0.15, 3.0
 PRUNE_SHARE = 0.25
 """Largest part of the model that is removed at a time."""
 
+MIN_HYDROGEN_DISTANCE = 0.75
+"""Closest approach (A) of a nucleus of hydrogen to another."""
+
 HYDROGEN_REACH = 1.25
 """Distance (A) from an atom within which a difference peak may be its hydrogen."""
 
 RIPPLE_DISTANCE, RIPPLE_RATIO = 1.35, 3.0
 """A peak this close (A) to one so many times higher is a ripple of the series."""
 
-MEAN_ATOMIC_NUMBER = 6.5
-"""Of the non-hydrogen atoms of most molecular crystals."""
+MEAN_POWER_OVER_CARBON = 1.08
+"""Median scattering power of the atoms of most molecular crystals over that of carbon."""
 
 MIN_NEW_DISTANCE = 1.1
 """Closest approach of a new atom to one of the model, A."""
@@ -211,12 +217,20 @@ class Solution:
     absolute_structure: AbsoluteStructure | None = None
 
 
-def expected_atoms(crystal_symmetry, composition: dict[str, float] | None) -> int:
-    """Non-hydrogen atoms expected in the asymmetric unit, from composition and volume."""
+def expected_atoms(
+    crystal_symmetry, composition: dict[str, float] | None, radiation: str = "xray"
+) -> int:
+    """Atoms expected in the asymmetric unit, from composition and volume.
+
+    Hydrogen counts with neutrons only, which see it like other atoms.
+    """
     order = crystal_symmetry.space_group().order_z()
     by_volume = crystal_symmetry.unit_cell().volume() / order / VOLUME_PER_ATOM
-    counts = composition or {}
-    by_composition = sum(n for e, n in counts.items() if e not in HYDROGENS) / order
+    unseen = HYDROGENS
+    if radiation == "neutron":
+        by_volume *= ATOMS_PER_HEAVY_ATOM
+        unseen = frozenset()
+    by_composition = sum(n for e, n in (composition or {}).items() if e not in unseen) / order
     return max(1, round(max(by_volume, min(by_composition, 2 * by_volume))))
 
 
@@ -279,8 +293,14 @@ class _Model:
         refined = self.result.xray_structure.scatterers().size()
         return refined != self.structure.scatterers().size()
 
+    def power(self, element: str) -> float:
+        """Scattering power of an element for the radiation at hand."""
+        return scattering_power(element, self.radiation)
+
     def heavy_atoms(self) -> list[int]:
-        """Scatterers other than hydrogen."""
+        """Scatterers other than hydrogen; with neutrons, which see it like others, all."""
+        if self.radiation == "neutron":
+            return list(range(self.structure.scatterers().size()))
         return [
             i for i, s in enumerate(self.structure.scatterers()) if element_of(s) not in HYDROGENS
         ]
@@ -297,16 +317,16 @@ class _Model:
             "connectivity": CovalentBonds(self.structure),
         }
 
-    def density_per_electron(self) -> float:
-        """Typical peak density (e/A^3) of one electron of an atom of the model."""
+    def density_of_carbon(self) -> float:
+        """Typical peak density of a carbon atom of the model, units of the map."""
         fft_map = fourier_map(self.result.f_calc)
         density = fft_map.real_map_unpadded()
         ratios = [
-            density.eight_point_interpolation(s.site) / (s.occupancy * atomic_number(element_of(s)))
+            density.eight_point_interpolation(s.site) / (s.occupancy * self.power(element_of(s)))
             for s in self.structure.scatterers()
             if s.occupancy > 0.1
         ]
-        return float(np.median(ratios))
+        return self.power("C") * float(np.median(ratios))
 
 
 def _build(crystal_symmetry, sites, elements, u_iso: float) -> xray.structure:
@@ -354,7 +374,7 @@ def _drop(structure: xray.structure, unwanted) -> xray.structure:
 
 
 def scattering_powers(model: _Model, n_cycles: int = 4) -> np.ndarray:
-    """Scattering power (electrons) of each non-hydrogen atom, from refined occupancies.
+    """Scattering power of each non-hydrogen atom, from refined occupancies.
 
     All occupancies are refined together with U, so that their common scale is free; it is
     returned as it comes out. The model itself is not changed.
@@ -377,7 +397,7 @@ def scattering_powers(model: _Model, n_cycles: int = 4) -> np.ndarray:
     refined = result.xray_structure.scatterers()
     return np.array(
         [
-            atomic_number(element_of(scatterers[i]))
+            model.power(element_of(scatterers[i]))
             * refined[i].occupancy
             / max(scatterers[i].occupancy, 0.01)
             for i in heavy
@@ -387,7 +407,7 @@ def scattering_powers(model: _Model, n_cycles: int = 4) -> np.ndarray:
 
 def _best_start(model: _Model, f_obs: miller.array, phasing_result) -> None:
     """Isotropic model from recycled phases or, where that fails, from the phases as they are."""
-    n_atoms = expected_atoms(model.f_sq, model.composition)
+    n_atoms = expected_atoms(model.f_sq, model.composition, model.radiation)
     starts = []
     for n_turns in (RECYCLING_TURNS, 1):
         trial = recycle(
@@ -416,24 +436,26 @@ def _best_start(model: _Model, f_obs: miller.array, phasing_result) -> None:
 def _first_model(model: _Model, trial) -> None:
     """Elements of trial atoms by their heights; low peaks and ripples are left out."""
     sites, heights = trial.peaks.sites, trial.peaks.heights
+    strength = np.abs(heights)
     structure = _build(model.f_sq.crystal_symmetry(), sites, ["C"] * len(heights), U_START)
-    n_most = int(1.2 * expected_atoms(model.f_sq, model.composition)) + 2
+    n_most = int(1.2 * expected_atoms(model.f_sq, model.composition, model.radiation)) + 2
     ripples = {
         i
         for i, near in enumerate(contacts(structure, RIPPLE_DISTANCE))
         for n in near
-        if heights[n.index] > RIPPLE_RATIO * heights[i]
+        if strength[n.index] > RIPPLE_RATIO * strength[i]
     }
-    keep = [i for i in range(len(heights)) if heights[i] > MIN_TRIAL_HEIGHT and i not in ripples]
+    keep = [i for i in range(len(heights)) if strength[i] > MIN_TRIAL_HEIGHT and i not in ripples]
     keep = keep[:n_most]
     structure = structure.select(flex.size_t(keep))
-    z = MEAN_ATOMIC_NUMBER * heights[keep]
+    z = MEAN_POWER_OVER_CARBON * model.power("C") * heights[keep]
     elements = assign_elements(
         _element_sites(structure, z),
         model.composition,
         model.order,
         fit_scale=True,
         relative_error=0.18,
+        radiation=model.radiation,
     )
     model.structure = _with_elements(structure, elements)
 
@@ -496,7 +518,8 @@ def _relabel(model: _Model, action: str) -> int:
     """
     z = scattering_powers(model)
     heavy = model.structure.select(flex.size_t(model.heavy_atoms()))
-    weak = [i for i in range(len(z)) if z[i] < MIN_POWER * np.median(z)]
+    strength = np.abs(z)
+    weak = [i for i in range(len(z)) if strength[i] < MIN_POWER * np.median(strength)]
     if weak and not model.riding:
         model.structure = _drop(model.structure, weak)
         model.refine("without weak atoms", n_cycles=4)
@@ -508,6 +531,7 @@ def _relabel(model: _Model, action: str) -> int:
         model.order,
         fit_scale=True,
         relative_error=relative_error,
+        radiation=model.radiation,
     )
     old = [element_of(scatterer) for scatterer in heavy.scatterers()]
     n_changes = sum(a != b for a, b in zip(old, new, strict=True))
@@ -515,17 +539,17 @@ def _relabel(model: _Model, action: str) -> int:
         return 0
     if _try_elements(model, heavy, new, action):
         return n_changes
-    clear = _clearest_changes(z, old, new)
+    clear = _clearest_changes(z, old, new, model.power)
     n_clear = sum(a != b for a, b in zip(old, clear, strict=True))
     if 0 < n_clear < n_changes and _try_elements(model, heavy, clear, f"{action}, the clearest"):
         return n_clear
     return 0
 
 
-def _clearest_changes(z, old, new) -> list[str]:
+def _clearest_changes(z, old, new, power) -> list[str]:
     """Of all changes of elements those that bring scattering powers closest to their elements."""
-    numbers_old = np.array([atomic_number(e) for e in old], dtype=float)
-    numbers_new = np.array([atomic_number(e) for e in new], dtype=float)
+    numbers_old = np.array([power(e) for e in old])
+    numbers_new = np.array([power(e) for e in new])
     scaled = z / np.median(z / numbers_new)
     gain = np.abs(scaled / numbers_old - 1) - np.abs(scaled / numbers_new - 1)
     least = max(gain.max() / 2, MIN_POWER_ERROR)
@@ -554,7 +578,7 @@ def _add_atoms(model: _Model) -> int:
     """Add carbon atoms on strong, sensibly placed peaks of the difference map; their number."""
     coefficients = difference_coefficients(model.result, model.f_sq)
     peaks = find_peaks(coefficients, 20)
-    threshold = max(MIN_NEW_DENSITY * 6 * model.density_per_electron(), 4 * peaks.sigma)
+    threshold = max(MIN_NEW_DENSITY * model.density_of_carbon(), 4 * peaks.sigma)
     n_new = 0
     for site, height in zip(peaks.sites, peaks.heights, strict=True):
         if height < threshold:
@@ -569,6 +593,28 @@ def _add_atoms(model: _Model) -> int:
             continue
         model.structure = trial
         n_new += 1
+    if model.radiation == "neutron":
+        n_new += _add_negative_atoms(model, coefficients, threshold)
+    return n_new
+
+
+def _add_negative_atoms(model: _Model, coefficients: miller.array, threshold: float) -> int:
+    """Add hydrogen on holes of a neutron difference map beside an atom; their number."""
+    least = threshold * abs(model.power("H") / model.power("C"))
+    holes = find_peaks(coefficients, 20, MIN_HYDROGEN_DISTANCE, negative=True)
+    n_new = 0
+    for site, height in zip(holes.sites, holes.heights, strict=True):
+        if -height < least:
+            break
+        trial = model.structure.deep_copy_scatterers()
+        trial.add_scatterer(
+            xray.scatterer(f"H{900 + n_new}", site=site, u=U_START, scattering_type="H")
+        )
+        last = trial.scatterers().size() - 1
+        near = [n.distance for n in contacts(trial, HYDROGEN_REACH)[last] if n.index != last]
+        if near and min(near) > MIN_HYDROGEN_DISTANCE:
+            model.structure = trial
+            n_new += 1
     return n_new
 
 
@@ -635,7 +681,7 @@ def _refine_fully(model: _Model, hydrogens: bool, anisotropic: bool) -> None:
     _update_weights(model)
     model.structure = rename(assemble(model.structure))
     model.refine("weights", n_cycles=5)
-    if hydrogens:
+    if hydrogens and model.radiation != "neutron":
         model.r1_without_hydrogens = model.result.r1
         _place_hydrogens(model)
         model.refine("hydrogens", n_cycles=6)
