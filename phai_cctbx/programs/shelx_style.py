@@ -74,7 +74,9 @@ def solve_like_shelx(style: str, path, directory=".", prefix=None, overwrite=Fal
     names = {**res.paths, **listing.paths}
     with tempfile.TemporaryDirectory(dir=directory, prefix=".phai_") as folder:
         with _unsaid_names():
-            result = pipeline.solve(path, directory=folder, prefix=base, **options)
+            result = pipeline.solve(
+                path, directory=folder, prefix=base, **{"report": False, **options}
+            )
         res_text = with_remarks(result.files["res"].read_text(encoding="utf-8"), remarks(result))
         log_text = result.files["log"].read_text(encoding="utf-8")
     write_text(names["res"], res_text)
