@@ -5,6 +5,7 @@ Processes are spawned, not forked: torch and cctbx do not survive a fork with th
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import traceback
@@ -102,7 +103,8 @@ class _Worker:
 
 
 def _serve(function, connection):
-    """Answer tasks until the pipe closes."""
+    """Answer tasks until the pipe closes; what a task logs stays off the screen."""
+    logging.getLogger("phai_cctbx").addHandler(logging.NullHandler())
     while True:
         try:
             task = connection.recv()
