@@ -71,11 +71,19 @@ class IndexSet:
         return np.searchsorted(self._codes, self._code(self.all @ rotation))
 
 
-def deformation_form_factors(structure, molecules, densities, index_set, quantum):
+def deformation_form_factors(
+    structure, molecules, densities, index_set, quantum, orientations=None
+):
     """Aspherical parts of the form factors of all scatterers, obeying the symmetry.
 
     A member that an operator (R, t) brings to its place has f_member(h) = f(h.R), so each
     image gives f(h) = f_member(h.R^-1); images and site symmetry are averaged.
+
+    Parameters
+    ----------
+    orientations : list of numpy.ndarray (3, 3), optional
+        Rotations that bring each density from the frame it was calculated in to that of the
+        crystal now; none have turned where it is not given.
 
     Returns
     -------
@@ -86,11 +94,12 @@ def deformation_form_factors(structure, molecules, densities, index_set, quantum
     n = structure.scatterers().size()
     values = np.zeros((n, len(index_set.all)), dtype=complex)
     counts = np.zeros(n)
-    for molecule, density in zip(molecules, densities, strict=True):
+    orientations = orientations or [np.eye(3)] * len(molecules)
+    for molecule, density, turn in zip(molecules, densities, orientations, strict=True):
         transformed = quantum.transform(
             density,
             range(len(molecule.numbers)),
-            fractionalization,
+            fractionalization @ turn,
             index_set.all,
             f"{molecule.name()}: transform",
         )
@@ -133,7 +142,27 @@ def spherical_parts(structure: xray.structure, molecules, densities, indices, qu
     return values
 
 
-def form_factor_table(structure, molecules, densities, indices, quantum, title=""):
+def orientation(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """The rotation that brings one set of positions onto another best (Kabsch, 1976).
+
+    Parameters
+    ----------
+    before, after : numpy.ndarray, (n, 3)
+
+    Returns
+    -------
+    numpy.ndarray, (3, 3)
+        Proper; acts on columns.
+    """
+    covariance = (after - after.mean(axis=0)).T @ (before - before.mean(axis=0))
+    left, _, right = np.linalg.svd(covariance)
+    sign = np.diag([1.0, 1.0, np.sign(np.linalg.det(left @ right))])
+    return left @ sign @ right
+
+
+def form_factor_table(
+    structure, molecules, densities, indices, quantum, title="", orientations=None
+):
     """Table of aspherical form factors of a structure for the reflections of a refinement.
 
     Parameters
@@ -144,13 +173,17 @@ def form_factor_table(structure, molecules, densities, indices, quantum, title="
     densities : list of MoleculeDensity
     indices : flex.miller_index
     quantum : Quantum
+    orientations : list of numpy.ndarray, optional
+        As in `deformation_form_factors`.
 
     Returns
     -------
     FormFactorTable
     """
     index_set = IndexSet(indices, structure.space_group())
-    values = deformation_form_factors(structure, molecules, densities, index_set, quantum)
+    values = deformation_form_factors(
+        structure, molecules, densities, index_set, quantum, orientations
+    )
     values = values[:, index_set.rows] + spherical_parts(
         structure, molecules, densities, index_set.expanded, quantum
     )

@@ -22,7 +22,7 @@ from libtbx.utils import Sorry
 
 from phai_cctbx.aspherical import tables
 from phai_cctbx.aspherical.disorder import Configuration, configurations
-from phai_cctbx.aspherical.form_factors import form_factor_table
+from phai_cctbx.aspherical.form_factors import form_factor_table, orientation
 from phai_cctbx.aspherical.molecules import (
     assign_charges,
     grow_molecules,
@@ -69,6 +69,9 @@ class HirshfeldSettings:
         ``"auto"`` (refined, and kept where it exceeds 3 esds), ``"yes"`` or ``"no"``.
     charges : dict
         Formula -> (charge, multiplicity), where they are not to be worked out.
+    rigid : bool
+        Each molecule is calculated once, and its form factors turn with it: for data that do
+        not determine its shape.
     """
 
     hydrogens: str = "auto"
@@ -79,6 +82,7 @@ class HirshfeldSettings:
     weighting: str = "optimise"
     extinction: str = "auto"
     charges: dict = field(default_factory=dict)
+    rigid: bool = False
 
 
 @dataclass(frozen=True)
@@ -242,6 +246,7 @@ class FormFactors:
         self.charges = None
         self.molecules = ()
         self._guesses = {}
+        self._rigid = {}
 
     def __call__(self, structure, indices, title=""):
         """Table for a structure; the surroundings carry the moments of the last call.
@@ -274,28 +279,41 @@ class FormFactors:
     def _configuration(self, part: Configuration, indices, title):
         structure = part.structure
         molecules = assign_charges(grow_molecules(structure), self.settings.charges)
-        densities = []
+        densities, orientations = [], []
         for molecule in molecules:
-            positions = charges = None
-            if self.moments is not None and self.settings.cluster_radius > 0:
-                positions, charges = self._embedding(part, molecules, molecule)
             key = (part.number, tuple(i for i, _ in molecule.members), molecule.charge)
-            density = self.quantum.molecule(
-                molecule.numbers,
-                molecule.coordinates,
-                molecule.charge,
-                molecule.multiplicity,
-                positions,
-                charges,
-                self._guesses.get(key),
-                molecule.name(),
-            )
-            check_electrons(molecule, density)
-            self._guesses[key] = density.density_matrix
+            if key in self._rigid:
+                density, coordinates = self._rigid[key]
+                orientations.append(orientation(coordinates, molecule.coordinates))
+            else:
+                density = self._calculate(part, molecules, molecule, key)
+                orientations.append(np.eye(3))
+                if self.settings.rigid:
+                    self._rigid[key] = (density, molecule.coordinates)
             densities.append(density)
         charges, dipoles = scatterer_moments(structure, molecules, densities)
-        table = form_factor_table(structure, molecules, densities, indices, self.quantum, title)
+        table = form_factor_table(
+            structure, molecules, densities, indices, self.quantum, title, orientations
+        )
         return table, charges, dipoles, [m.name() for m in molecules]
+
+    def _calculate(self, part, molecules, molecule, key):
+        positions = charges = None
+        if self.moments is not None and self.settings.cluster_radius > 0:
+            positions, charges = self._embedding(part, molecules, molecule)
+        density = self.quantum.molecule(
+            molecule.numbers,
+            molecule.coordinates,
+            molecule.charge,
+            molecule.multiplicity,
+            positions,
+            charges,
+            self._guesses.get(key),
+            molecule.name(),
+        )
+        check_electrons(molecule, density)
+        self._guesses[key] = density.density_matrix
+        return density
 
     def _embedding(self, part, molecules, molecule):
         charges, dipoles = (m[part.selection] for m in self.moments)

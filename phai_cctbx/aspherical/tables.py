@@ -7,7 +7,6 @@ added), with the phase convention exp(+2 pi i h.r). Format: Kleemiss et al., Che
 """
 
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,14 +107,12 @@ def write_tsc(path, table):
     for h, row in zip(table.indices.tolist(), table.values, strict=True):
         values = " ".join(f"{v.real:.9g},{v.imag:.9g}" for v in row)
         lines.append(f"{h[0]} {h[1]} {h[2]} {values}")
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tsc.new")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "w") as stream:
-            stream.write("\n".join(lines) + "\n")
+        temporary.write_text("\n".join(lines) + "\n")
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_tsc(path, space_group=None):

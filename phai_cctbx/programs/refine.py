@@ -81,6 +81,7 @@ used, 2 wrong usage, 3 not converged.
                 method=Method(har.method, har.basis, har.relativity, har.grid_level),
                 cluster_radius=har.cluster_radius,
                 charges=har.charges,
+                rigid=har.rigid,
                 max_cycles=har.max_cycles,
                 threads=har.threads,
                 memory_mb=har.memory_mb,

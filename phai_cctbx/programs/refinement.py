@@ -102,6 +102,9 @@ har {
     .type = str
     .help = Charges of the molecules where they cannot be worked out, as in C2H6NO2:+1 Cl:-1, \
             a multiplicity after a second colon
+  rigid = False
+    .type = bool
+    .help = Calculate each molecule once and turn its form factors with it (low resolution)
   max_cycles = 12
     .type = int(value_min=1)
   threads = 0
@@ -217,6 +220,7 @@ def refine_model(
     method: Method | None = None,
     cluster_radius: float = 8.0,
     charges: str | None = None,
+    rigid: bool = False,
     max_cycles: int = 12,
     threads: int = 0,
     memory_mb: float = 0.0,
@@ -247,7 +251,7 @@ def refine_model(
         A.
     charges : str, optional
         ``"FORMULA:CHARGE[:MULTIPLICITY] ..."``
-    max_cycles, threads, memory_mb, cache
+    rigid, max_cycles, threads, memory_mb, cache
         As in the parameters of phai_cctbx.refine.
     directory, prefix, overwrite
         Of the result files; nothing is written where `directory` is None.
@@ -298,6 +302,7 @@ def refine_model(
             weighting=weights,
             extinction=extinction,
             charges=parse_charges(charges),
+            rigid=rigid,
         )
         keywords = {
             "constraints": used.constraints,

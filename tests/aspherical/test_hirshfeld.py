@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cctbx import miller
+from cctbx import crystal, miller, xray
 from cctbx.array_family import flex
 
 from phai_cctbx.aspherical import deformation, tables
@@ -28,6 +28,36 @@ def test_form_factors_obey_the_symmetry_of_the_site(urea, quantum):
     )
     # bonding makes the form factors of atoms without a centre of symmetry complex
     assert np.abs(table.values.imag).max() > 0.01
+
+
+def test_form_factors_turn_with_a_rigid_molecule(quantum):
+    """Water turned by 30 degrees in P 1: the transform alone against a new calculation."""
+    angle = np.radians(30)
+    turn = np.array(
+        [[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]]
+    )
+    flat = np.array([[0, 0.1173, 0], [0.7572, -0.4692, 0], [-0.7572, -0.4692, 0]])
+
+    def water(coordinates):
+        symmetry = crystal.symmetry((7, 8, 9, 90, 90, 90), "P 1")
+        return xray.structure(
+            crystal.special_position_settings(symmetry),
+            flex.xray_scatterer(
+                [
+                    xray.scatterer(label, site=tuple(site / (7, 8, 9)), u=0.02)
+                    for label, site in zip(("O1", "H1", "H2"), coordinates + 3.0, strict=True)
+                ]
+            ),
+        )
+
+    before, after = water(flat), water(flat @ turn.T)
+    indices = miller.build_set(before, anomalous_flag=True, d_min=1.0).indices()
+    rigid = FormFactors(quantum, HirshfeldSettings(cluster_radius=0, rigid=True))
+    unturned, _ = rigid(before, indices)
+    turned, _ = rigid(after, indices)
+    fresh, _ = FormFactors(quantum, HirshfeldSettings(cluster_radius=0))(after, indices)
+    assert np.abs(turned.values - unturned.values).max() > 0.05
+    np.testing.assert_allclose(turned.values, fresh.values, atol=2e-3)
 
 
 @pytest.mark.slow
