@@ -33,7 +33,7 @@
     map.shapes.forEach(shape => viewer.removeShape(shape));
     const level = map.level * map.sigma;
     map.shapes = signs.map(([sign, color]) => viewer.addIsosurface(map.volume, {
-      isoval: sign * level, color, wireframe: true, linewidth: 1, smoothness: 2, opacity: 0.75,
+      isoval: sign * level, color, wireframe: true, linewidth: 1, smoothness: 1, opacity: 0.75,
     }));
     at(name + "-output").textContent = `${map.level.toFixed(1)} \u03c3, ${level.toFixed(2)} e/\u00c5\u00b3`;
   };
