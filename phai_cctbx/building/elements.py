@@ -214,9 +214,7 @@ def assign_elements(
         for element, count in (composition or {}).items()
         if count > 0 and (element not in HYDROGENS or radiation == "neutron")
     }
-    palette = sorted(set(wanted) | set(_RARITY), key=atomic_number)
-    if radiation == "neutron" and not HYDROGENS & set(wanted):
-        palette = ["H", *palette]
+    palette = sorted(_palette(wanted, radiation), key=atomic_number)
     if wanted:
         surcharge = [0.0 if e in wanted else FOREIGN_COST + _RARITY.get(e, 0.0) for e in palette]
     else:
@@ -242,6 +240,18 @@ def assign_elements(
         total, choice = _search(cost, sites, palette, wanted)
         found.append((total + prior, choice))
     return [palette[k] for k in min(found, key=lambda pair: pair[0])[1]]
+
+
+def _palette(wanted: dict[str, float], radiation: str) -> set[str]:
+    """Elements that are tried.
+
+    Scattering lengths of neutrons do not grow with the atomic number and many elements share
+    one: there only the elements of the composition are, and hydrogen.
+    """
+    if radiation != "neutron":
+        return set(wanted) | set(_RARITY)
+    known = set(wanted) or {"C", "N", "O"}
+    return known if known & HYDROGENS else {"H", *known}
 
 
 def _counts_cost(counts, palette, wanted) -> float:

@@ -1,8 +1,10 @@
-"""Hand and absolute structure of a refined acentric crystal.
+"""Symmetry, hand and absolute structure of a refined crystal.
 
-Three estimates of the share x of the inverted structure: Parsons' quotients (Parsons, Flack &
+Missed symmetry is looked for in the structure factors in P1 by cctbx (symmetry search of
+Palatinus & van der Lee, J. Appl. Cryst. 41, 975, 2008), and checked against the intensities.
+Estimates of the share x of the inverted structure: Parsons' quotients (Parsons, Flack &
 Wagner, Acta Cryst. B69, 249, 2013), Hooft's Bayesian analysis of Bijvoet differences (Hooft,
-Straver & Spek, J. Appl. Cryst. 41, 96, 2008) as in smtbx, and whether they mean anything.
+Straver & Spek, J. Appl. Cryst. 41, 96, 2008) as in smtbx.
 """
 
 from __future__ import annotations
@@ -12,12 +14,18 @@ from dataclasses import dataclass
 import numpy as np
 
 # cctbx
-from cctbx import miller, xray
+from cctbx import miller, symmetry_search, xray
 from libtbx.utils import Sorry
 from smtbx import absolute_structure as smtbx_absolute_structure
 
 MIN_PAIRS = 10
 """Fewest Bijvoet pairs that say anything about the hand."""
+
+SYMMETRY_D_MIN = 1.0
+"""Resolution (A) at which symmetry is looked for: enough for atoms, and quick."""
+
+MAX_R_MERGE = 0.20
+"""Largest disagreement of intensities that true additional symmetry makes equivalent."""
 
 DECISIVE_ESD = 0.3
 """Standard uncertainty of x up to which the hand can be told (at 3 sigma, x = 0 from 1)."""
@@ -131,3 +139,48 @@ def change_hand(structure: xray.structure) -> xray.structure | None:
     if inverted.space_group() != structure.space_group():
         return None
     return inverted
+
+
+@dataclass(frozen=True)
+class MissedSymmetry:
+    """A space group of higher symmetry than the one a structure was refined in.
+
+    Attributes
+    ----------
+    space_group : str
+        Symbol, in the axes of the P1 cell of the structure.
+    r_merge : float
+        Agreement of the intensities that the additional symmetry makes equivalent.
+    """
+
+    space_group: str
+    r_merge: float
+
+
+def missed_symmetry(f_calc: miller.array, f_sq: miller.array) -> MissedSymmetry | None:
+    """Symmetry that the structure factors have beyond their space group.
+
+    Parameters
+    ----------
+    f_calc : miller.array
+        Complex structure factors of the refined structure.
+    f_sq : miller.array
+        Observed intensities; they have to agree with the additional symmetry.
+
+    Returns
+    -------
+    MissedSymmetry or None
+    """
+    d_min = max(SYMMETRY_D_MIN, f_calc.d_min())
+    in_p1 = f_calc.resolution_filter(d_min=d_min).expand_to_p1()
+    found = symmetry_search.structure_factor_symmetry(in_p1)
+    space_group = found.space_group_info.group()
+    if space_group.order_p() <= f_calc.space_group().order_p():
+        return None
+    candidate = f_sq.expand_to_p1().customized_copy(
+        space_group_info=found.space_group_info, sigmas=None
+    )
+    r_merge = candidate.map_to_asu().merge_equivalents().r_merge()
+    if r_merge > MAX_R_MERGE:
+        return None
+    return MissedSymmetry(str(found.space_group_info), float(r_merge))

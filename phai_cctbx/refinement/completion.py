@@ -15,6 +15,7 @@ import numpy as np
 # cctbx
 from cctbx import miller, xray
 from cctbx.array_family import flex
+from libtbx.utils import Sorry
 
 from phai_cctbx.building.connectivity import (
     HYDROGENS,
@@ -35,6 +36,7 @@ from phai_cctbx.refinement.analysis import (
     AbsoluteStructure,
     absolute_structure,
     change_hand,
+    missed_symmetry,
 )
 from phai_cctbx.refinement.least_squares import (
     CONVERGED_SHIFT_OVER_ESD,
@@ -96,6 +98,9 @@ ROUGH_CONVERGENCE = 0.3
 R1_HOPELESS = 0.45
 """Isotropic R1 above which a model that no longer improves is given up."""
 
+
+LEAST_FILLED, MOST_FILLED = 0.6, 2.0
+"""Atoms that a composition may claim, over those the volume suggests; beyond, it is wrong."""
 
 ATOMS_PER_HEAVY_ATOM = 2.0
 """All atoms of a molecular crystal over those that are not hydrogen, about."""
@@ -230,8 +235,11 @@ def expected_atoms(
     if radiation == "neutron":
         by_volume *= ATOMS_PER_HEAVY_ATOM
         unseen = frozenset()
-    by_composition = sum(n for e, n in (composition or {}).items() if e not in unseen) / order
-    return max(1, round(max(by_volume, min(by_composition, 2 * by_volume))))
+    expected = by_volume
+    if composition:
+        given = sum(n for element, n in composition.items() if element not in unseen) / order
+        expected = min(max(given, LEAST_FILLED * by_volume), MOST_FILLED * by_volume)
+    return max(1, round(expected))
 
 
 def cell_contents(structure: xray.structure) -> dict[str, float]:
@@ -516,7 +524,11 @@ def _relabel(model: _Model, action: str) -> int:
     Atoms of hardly any scattering power go. Changes that do not lower R1 are taken back; then
     those with the clearest evidence are tried by themselves.
     """
-    z = scattering_powers(model)
+    try:
+        z = scattering_powers(model)
+    except Sorry as error:
+        logger.info("Elements stay as they are: %s", error)
+        return 0
     heavy = model.structure.select(flex.size_t(model.heavy_atoms()))
     strength = np.abs(z)
     weak = [i for i in range(len(z)) if strength[i] < MIN_POWER * np.median(strength)]
@@ -846,6 +858,30 @@ def _absolute_structure_of(model: _Model, f_sq_anomalous: miller.array):
     return absolute_structure(f_calc, f_sq_anomalous, model.result.scale_factor)
 
 
+def _report_symmetry(model: _Model, result: RefinementResult) -> None:
+    """Warn of symmetry that the structure has beyond its space group."""
+    try:
+        missed = missed_symmetry(result.f_calc, model.f_sq)
+    except (AssertionError, RuntimeError) as error:
+        logger.warning("Missed symmetry was not looked for: %s", error)
+        return
+    if missed is not None:
+        model.warnings.append(
+            f"The structure has the symmetry of {missed.space_group} (in the axes of its P1 cell, "
+            f"intensities agree to R {missed.r_merge:.3f}): solve it in that group."
+        )
+
+
+def _report_composition(model: _Model) -> None:
+    """Say what was found where no composition was given or its heavy atoms are others."""
+    found = cell_contents(model.structure)
+    formula = " ".join(
+        f"{element}{count / model.order:.3g}" for element, count in sorted(found.items())
+    )
+    if not model.composition:
+        model.warnings.append(f"No composition was given; found, per asymmetric unit: {formula}.")
+
+
 def _finish(model: _Model) -> Solution:
     """Last refinement with esds, and the verdict."""
     result = model.refine(
@@ -859,6 +895,9 @@ def _finish(model: _Model) -> Solution:
     solved, doubts = _verdict(model, result, statistics.max())
     if doubts:
         model.warnings.append("Not a solution: " + ", ".join(doubts) + ".")
+    if solved:
+        _report_symmetry(model, result)
+        _report_composition(model)
     if solved and not result.max_shift_over_esd < CONVERGED:
         model.warnings.append(
             f"The refinement has not converged: largest shift/esd {result.max_shift_over_esd:.2f}."

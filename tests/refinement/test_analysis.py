@@ -7,7 +7,7 @@ import pytest
 from cctbx import crystal, xray
 from cctbx.array_family import flex
 
-from phai_cctbx.refinement.analysis import absolute_structure, change_hand
+from phai_cctbx.refinement.analysis import absolute_structure, change_hand, missed_symmetry
 from phai_cctbx.refinement.least_squares import prepare_scattering
 
 
@@ -67,3 +67,30 @@ def test_enantiomorphic_group_is_not_inverted_in_place():
     structure = xray.structure(crystal_symmetry=symmetry)
     structure.add_scatterer(xray.scatterer("C1", site=(0.1, 0.2, 0.3), u=0.03))
     assert change_hand(structure) is None
+
+
+def _in_p1_and_its_own(symbol, cell):
+    """A random molecule in a group, and the same crystal described in P1."""
+    generator = np.random.default_rng(8)
+    structure = xray.structure(crystal_symmetry=crystal.symmetry(cell, symbol))
+    for k, element in enumerate("CCNOCCNO"):
+        structure.add_scatterer(
+            xray.scatterer(
+                f"{element}{k}", site=tuple(generator.random(3)), u=0.03, scattering_type=element
+            )
+        )
+    return structure, structure.expand_to_p1()
+
+
+def test_missed_screw_axis_and_centre_are_found():
+    _, in_p1 = _in_p1_and_its_own("P 1 21/c 1", (7.1, 8.3, 9.4, 90, 104, 90))
+    f_calc = in_p1.structure_factors(d_min=1.0, algorithm="direct").f_calc()
+    missed = missed_symmetry(f_calc, f_calc.as_intensity_array())
+    assert missed.space_group.startswith("P 1 21/c 1")
+    assert missed.r_merge < 0.01
+
+
+def test_nothing_is_missed_in_the_right_group():
+    structure, _ = _in_p1_and_its_own("P 21 21 21", (5.8, 7.3, 12.4, 90, 90, 90))
+    f_calc = structure.structure_factors(d_min=1.0, algorithm="direct").f_calc()
+    assert missed_symmetry(f_calc, f_calc.as_intensity_array()) is None
