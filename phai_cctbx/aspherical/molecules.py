@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 SAME_PLACE = 0.05
 """Two members closer than this (A) are one atom."""
 
+CLASH, CLASH_HYDROGEN = 0.95, 0.6
+"""Atoms closer than this (A) exclude each other: without, and with hydrogen among them."""
+
 MAX_ATOMS = 600
 """Growth stops here: larger molecules are beyond one calculation."""
 
@@ -158,11 +161,27 @@ def grow(start: int, neighbours, structure: xray.structure) -> list:
     return members
 
 
+def check_clashes(labels, numbers, coordinates) -> None:
+    """Refuse atoms that cannot both be there: disorder that no PART describes."""
+    distances = np.linalg.norm(coordinates[:, None] - coordinates[None], axis=2)
+    hydrogen = numbers == 1
+    limit = np.where(hydrogen[:, None] | hydrogen[None], CLASH_HYDROGEN, CLASH)
+    clashing = np.argwhere(np.triu(distances < limit, 1))
+    if len(clashing):
+        i, j = clashing[0]
+        raise Sorry(
+            f"{labels[i]} and {labels[j]} are {distances[i, j]:.2f} A apart and cannot be in one "
+            "molecule: disorder that is not marked. Give a model with PART numbers (.res) or "
+            "_atom_site_disorder_group (.cif)."
+        )
+
+
 def as_molecule(structure, members, sites, matrix) -> Molecule:
     """Coordinates, elements and number per cell of a list of members."""
     scatterers = structure.scatterers()
     coordinates = np.array([matrix @ np.array(op * tuple(sites[i])) for i, op in members])
     numbers = np.array([atomic_number(element_of(scatterers[i])) for i, _ in members])
+    check_clashes([scatterers[i].label for i, _ in members], numbers, coordinates)
     first = members[0][0]
     n_images = sum(i == first for i, _ in members)
     per_cell = scatterers[first].multiplicity() / n_images
@@ -193,7 +212,7 @@ def assign_charges(molecules: list[Molecule], given=None) -> list[Molecule]:
     for molecule, formula in zip(molecules, formulas, strict=True):
         if formula in given:
             charges.append(int(given[formula][0]))
-        elif len(molecules) == 1:
+        elif len(set(formulas)) == 1:
             charges.append(0)
         else:
             charges.append(likely_charge(molecule))

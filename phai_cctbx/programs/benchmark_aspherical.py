@@ -11,10 +11,10 @@ import time
 
 from phai_cctbx.aspherical.neutron import hydrogen_bond_lengths, mean_deviation
 from phai_cctbx.io.write_summary import plain
-from phai_cctbx.programs.benchmark_entries import MEASURED, Entry, reference_structure
+from phai_cctbx.programs.benchmark_entries import MEASURED, Entry
 from phai_cctbx.programs.benchmark_rows import Row
 from phai_cctbx.programs.benchmark_table import failure_lines
-from phai_cctbx.programs.model_file import Model
+from phai_cctbx.programs.model_file import read_model
 from phai_cctbx.programs.refinement import HAR, mean_u_ratio, refine_model
 
 #: Kinds of entries that the job runs on.
@@ -35,7 +35,7 @@ def run(entry: Entry, settings) -> Row:
         scattering=HAR,
         d_min=settings.d_min,
         directory=None,
-        model=Model(reference_structure(entry.model_path)),
+        model=read_model(entry.model_path),
     )
     iam, har = result.hirshfeld.independent_atoms, result.refinement
     bonds = hydrogen_bond_lengths(har.xray_structure)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 # cctbx
+import iotbx.cif
 from cctbx import xray
 from iotbx.shelx import parse_smtbx_refinement_model
 from libtbx.utils import Sorry
@@ -85,7 +86,8 @@ def read_model(path) -> Model:
     """
     path = Path(path)
     if path.suffix.lower() == ".cif":
-        return Model(reference_structure(path))
+        structure = reference_structure(path)
+        return Model(structure, conformers=disorder_groups(path, structure))
     text = read_text(path)
     words = {line.split()[0].split("_")[0].upper() for line in text.splitlines() if line.split()}
     if words & {"TWIN", "BASF"}:
@@ -117,6 +119,15 @@ def read_model(path) -> Model:
         tuple(int(c) for c in builder.conformer_indices or ()),
         occupancies,
     )
+
+
+def disorder_groups(path, structure: xray.structure) -> tuple[int, ...]:
+    """``_atom_site_disorder_group`` of each scatterer of a CIF, empty where it is not given."""
+    for block in iotbx.cif.reader(file_path=str(path)).model().values():
+        groups = block.get("_atom_site_disorder_group")
+        if groups is not None and len(groups) == structure.scatterers().size():
+            return tuple(abs(int(g)) if g.lstrip("-").isdigit() else 0 for g in groups)
+    return ()
 
 
 def check_hydrogens(structure: xray.structure, path) -> None:

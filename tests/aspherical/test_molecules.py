@@ -83,3 +83,13 @@ def test_surroundings_are_whole_molecules_and_neutral(urea):
     assert nearest.min(axis=1).reshape(-1, 8).min(axis=1).max() <= 6.0
     # the mirror-related molecules stand upside down: dipoles along c alternate
     assert set(np.round(d[np.linalg.norm(d, axis=1) > 0][:, 2], 6)) == {0.1, -0.1}
+
+
+def test_unmarked_disorder_is_refused():
+    overlapping = structure_of(
+        (9, 9, 9, 90, 90, 90),
+        "P 1",
+        [("C1", (0, 0, 0)), ("C2", (0.15, 0, 0)), ("C3", (0.15, 0.08, 0))],
+    )
+    with pytest.raises(Sorry, match="C2 and C3 are 0.72 A apart"):
+        molecules.grow_molecules(overlapping)
