@@ -35,6 +35,7 @@ def run(entry: Entry, settings) -> Row:
             strategy=settings.strategy or "auto",
             seed=settings.seed,
             directory=folder,
+            report=False,
             **settings.phaser_options(),
         )
     reference = reference_structure(entry.model_path)

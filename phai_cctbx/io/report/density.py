@@ -10,8 +10,8 @@ from scipy import ndimage
 # cctbx
 from cctbx import miller
 
-#: Grid points per d_min of the map that is interpolated from.
-_POINTS_PER_D_MIN = 3.0
+#: Grid points per d_min of the map that is interpolated from, and its largest spacing in A.
+_POINTS_PER_D_MIN, _LARGEST_SPACING = 3.0, 0.3
 #: Grid points of a box at most, and its spacing in A: d_min over a number, between two limits.
 _MOST_BOX_POINTS = 120_000
 _BOX_POINTS_PER_D_MIN, _FINEST, _COARSEST = 3.5, 0.25, 0.5
@@ -45,11 +45,14 @@ class CellMap:
     """
 
     def __init__(self, coefficients: miller.array):
-        fft_map = coefficients.fft_map(resolution_factor=1 / _POINTS_PER_D_MIN)
+        d_min = coefficients.d_min()
+        fft_map = coefficients.fft_map(
+            resolution_factor=min(1 / _POINTS_PER_D_MIN, _LARGEST_SPACING / d_min)
+        )
         fft_map.apply_volume_scaling()
         self.values = fft_map.real_map_unpadded(in_place=False).as_numpy_array()
         self.unit_cell = coefficients.unit_cell()
-        self.d_min = coefficients.d_min()
+        self.d_min = d_min
         self.sigma = float(self.values.std())
 
     def at(self, points) -> np.ndarray:
@@ -62,36 +65,51 @@ class CellMap:
         ).reshape(points.shape[:-1])
 
 
+def principal_axes(sites) -> np.ndarray:
+    """Directions of largest to least extent of Cartesian sites, rows of a right-handed frame."""
+    axes = np.linalg.svd(sites - sites.mean(axis=0), full_matrices=True)[2]
+    axes[2] *= np.sign(np.linalg.det(axes))
+    return axes
+
+
 @dataclass(frozen=True)
 class Box:
-    """Grid of an orthogonal box.
+    """Grid of a box.
 
     Attributes
     ----------
+    axes : numpy.ndarray, shape (3, 3)
+        Its directions, orthonormal rows.
     origin : numpy.ndarray
-        Cartesian, A.
+        Its corner in the frame of these axes, A.
     step : float
         A.
     shape : tuple of int
     """
 
+    axes: np.ndarray
     origin: np.ndarray
     step: float
     shape: tuple[int, int, int]
 
     @classmethod
     def around(cls, sites, margin: float, d_min: float) -> Box:
-        """The box around Cartesian sites, as fine as the resolution asks and the size allows."""
-        low, high = sites.min(axis=0) - margin, sites.max(axis=0) + margin
+        """The box along the principal axes of Cartesian sites that holds them all.
+
+        It is as fine as the resolution asks and its size allows.
+        """
+        axes = principal_axes(sites)
+        placed = sites @ axes.T
+        low, high = placed.min(axis=0) - margin, placed.max(axis=0) + margin
         step = float(np.clip(d_min / _BOX_POINTS_PER_D_MIN, _FINEST, _COARSEST))
         step = max(step, float(np.prod(high - low) / _MOST_BOX_POINTS) ** (1 / 3))
         shape = tuple(int(n) for n in np.ceil((high - low) / step).astype(int) + 1)
-        return cls(low, step, shape)
+        return cls(axes, low, step, shape)
 
     def points(self) -> np.ndarray:
         """Cartesian grid points, shape (nx, ny, nz, 3)."""
         axes = [low + self.step * np.arange(n) for low, n in zip(self.origin, self.shape)]
-        return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+        return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1) @ self.axes
 
 
 def contour(values, level: float) -> np.ndarray:

@@ -11,13 +11,13 @@ from cctbx import xray
 
 from phai_cctbx.building.connectivity import bonds, element_of, fragments
 from phai_cctbx.io.report.charts import figure
-from phai_cctbx.io.report.density import CellMap, contour
+from phai_cctbx.io.report.density import CellMap, contour, principal_axes
 from phai_cctbx.io.report.page import Html
 
 #: Edge (A) that a section leaves around its atoms, its largest half width, and its grid spacing.
 _MARGIN, _LARGEST, _STEP = 1.6, 8.0, 0.12
 #: Contours of a map: the lowest in sigma, and each over the one before.
-_LOWEST_SIGMA, _RATIO, _N_LEVELS = 2.0, 1.7, 7
+_LOWEST_SIGMA, _RATIO, _N_LEVELS = 1.0, 1.6, 10
 #: Contours of a difference map, in its sigma, and how many on either side.
 _DIFFERENCE_SIGMA, _N_DIFFERENCE = 2.0, 6
 #: Atoms this far (A) from the plane are drawn with it.
@@ -37,10 +37,11 @@ class MoleculePlane:
     def __init__(self, structure: xray.structure):
         sites = np.array(structure.sites_cart()).reshape(-1, 3)
         elements = [element_of(scatterer) for scatterer in structure.scatterers()]
-        largest = [i for i, _ in fragments(bonds(structure))[0] if elements[i] not in _HYDROGENS]
+        neighbours = bonds(structure)
+        largest = [i for i, _ in fragments(neighbours)[0] if elements[i] not in _HYDROGENS]
         chosen = sites[largest] if len(largest) > 2 else sites
         self.centre = (chosen.min(axis=0) + chosen.max(axis=0)) / 2
-        self.axes = np.linalg.svd(chosen - chosen.mean(axis=0), full_matrices=True)[2]
+        self.axes = principal_axes(chosen)
         in_plane = (chosen - self.centre) @ self.axes.T
         middle = (in_plane.min(axis=0) + in_plane.max(axis=0)) / 2
         height = in_plane[:, 2].mean()
@@ -52,6 +53,12 @@ class MoleculePlane:
         self.atoms = [
             (structure.scatterers()[int(i)].label, elements[i], placed[i, :2])
             for i in np.flatnonzero(near)
+        ]
+        self.bonds = [
+            placed[[i, n.index], :2]
+            for i in np.flatnonzero(near)
+            for n in neighbours[i]
+            if n.index > i and near[n.index] and n.operator.is_unit_mx()
         ]
 
     def values(self, density: CellMap) -> np.ndarray:
@@ -66,7 +73,9 @@ class MoleculePlane:
         levels = _difference_levels(density) if difference else _map_levels(density, values)
         to_plane = lambda pieces: pieces * _STEP - self.half  # noqa: E731
         note = _note(density, levels, difference)
-        svg = _drawing(values, levels, to_plane, -self.half, self.half, self.atoms)
+        svg = _drawing(
+            values, levels, to_plane, -self.half, self.half, self.atoms, lines=self.bonds
+        )
         return figure(title, svg, note=note)
 
 
@@ -123,7 +132,7 @@ def _note(density, levels, difference):
     )
 
 
-def _drawing(values, levels, to_plane, low, high, atoms, outline=None):
+def _drawing(values, levels, to_plane, low, high, atoms, lines=(), outline=None):
     scale = _SIZE / max(high - low)
     width, height = (high - low) * scale
     to_picture = lambda xy: np.stack(  # noqa: E731
@@ -137,6 +146,10 @@ def _drawing(values, levels, to_plane, low, high, atoms, outline=None):
     if outline is not None:
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y in to_picture(outline))
         parts.append(f'<path d="M{path}Z" fill="none" stroke="#9aa7b4"/>')
+    for (x0, y0), (x1, y1) in (to_picture(ends) for ends in lines):
+        parts.append(
+            f'<path d="M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}" stroke="#c3ccd4" stroke-width="2.5"/>'
+        )
     signed = any(level < 0 for level in levels)
     for number, level in enumerate(levels):
         color = ("#1b7f4d" if level > 0 else "#b3372f") if signed else "#1f5f8b"

@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 # cctbx
 from cctbx import xray
@@ -21,10 +22,10 @@ from phai_cctbx.io.report.density import Box, CellMap
 from phai_cctbx.io.report.page import Html
 
 _HERE = Path(__file__).parent
-#: Edge (A) of the map around the atoms.
-_MARGIN = 1.5
+#: How far from the atoms (A) the map is shown.
+_MARGIN = 1.6
 #: Levels in sigma at which the maps are drawn first.
-MAP_LEVEL, DIFFERENCE_LEVEL = 2.2, 4.0
+MAP_LEVEL, DIFFERENCE_LEVEL = 1.5, 4.0
 _LARGEST_BYTE = 255
 
 
@@ -42,14 +43,14 @@ def viewer_section(structure: xray.structure, density: CellMap, difference=None)
     -------
     Html, Html
     """
-    box = Box.around(
-        np.array(structure.sites_cart()).reshape(-1, 3), margin=_MARGIN, d_min=density.d_min
-    )
+    sites = np.array(structure.sites_cart()).reshape(-1, 3)
+    box = Box.around(sites, _MARGIN, density.d_min)
+    near = cKDTree(sites).query(box.points(), distance_upper_bound=_MARGIN)[0] < _MARGIN
     content = {
-        "atoms": _atoms(structure),
+        "atoms": _atoms(structure, sites @ box.axes.T),
         "box": {"origin": list(box.origin), "step": box.step, "size": list(box.shape)},
-        "map": _packed(density, box, MAP_LEVEL),
-        "difference": difference and _packed(difference, box, DIFFERENCE_LEVEL),
+        "map": _packed(density, box, near, MAP_LEVEL),
+        "difference": difference and _packed(difference, box, near, DIFFERENCE_LEVEL),
     }
     text = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
     library = (_HERE / "3Dmol-min.js").read_text(encoding="utf-8")
@@ -62,15 +63,14 @@ def viewer_section(structure: xray.structure, density: CellMap, difference=None)
     return Html(markup), Html(scripts)
 
 
-def _atoms(structure):
+def _atoms(structure, sites):
     """Atoms as 3Dmol.js takes them; bonds to symmetry equivalents are left out."""
     neighbours = bonds(structure)
-    sites = structure.sites_cart()
     atoms = []
     for i, scatterer in enumerate(structure.scatterers()):
         is_peak = scatterer.label.startswith("Q")
         bonded = [] if is_peak else [n.index for n in neighbours[i] if n.operator.is_unit_mx()]
-        x, y, z = (round(value, 4) for value in sites[i])
+        x, y, z = (round(float(value), 4) for value in sites[i])
         atoms.append(
             {
                 "elem": "Q" if is_peak else element_of(scatterer).capitalize(),
@@ -86,9 +86,9 @@ def _atoms(structure):
     return atoms
 
 
-def _packed(density, box, level):
-    """The density in the box as bytes, with what turns them back into e/A^3."""
-    values = density.at(box.points())
+def _packed(density, box, near, level):
+    """The density near the atoms as bytes, with what turns them back into e/A^3."""
+    values = np.where(near, density.at(box.points()), 0.0)
     low, high = float(values.min()), float(values.max())
     scale = (high - low) / _LARGEST_BYTE or 1.0
     levels = np.rint((values - low) / scale).astype(np.uint8)

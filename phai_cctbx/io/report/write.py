@@ -78,13 +78,13 @@ def _main_figures(result):
             ("wR2", f"{solution.wr2:.4f}"),
             ("goodness of fit", f"{solution.goof:.3f}"),
             (
-                "difference density, e/\u00c5\u00b3",
+                "residual, e/\u00c5\u00b3",
                 f"{solution.difference_peak:+.2f} / {solution.difference_hole:+.2f}",
             ),
             ("atoms, hydrogens", f"{result.n_atoms}, {result.n_hydrogens}"),
         ]
     pairs += [
-        ("confidence of the phases", f"{result.confidence:.3f}"),
+        ("confidence", f"{result.confidence:.3f}"),
         ("resolution, \u00c5", f"{result.d_min:.2f}"),
         ("complete", f"{100 * statistics.completeness:.1f} %"),
         ("R(int)", "merged" if statistics.r_int is None else f"{statistics.r_int:.4f}"),
