@@ -8,11 +8,12 @@ Chem. 17, 490, 1996) or, where it lacks parameters, UFF (Rappe et al., JACS 114,
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 # cctbx
 import iotbx.cif
@@ -47,8 +48,15 @@ N_CONFORMERS_MAX = 24
 RELAXATION_STEPS = 200
 """Largest number of force-field steps; what remains then is below the accuracy of the field."""
 
+TORSION_FREEDOM, TORSION_FORCE = 10.0, 100.0
+"""Degrees that a rotatable bond may relax, and the force constant (kcal/mol/rad^2) beyond: the
+embedding knows torsions of crystals, the field would fold the molecule onto itself."""
+
 SOLVENT_DIELECTRIC = 80.0
 """Dielectric constant: in a crystal, charges are screened by their neighbours, not by a fold."""
+
+CLEAR_DISTANCE = 2.8
+"""Non-hydrogen atoms four or more bonds apart do not collide beyond this, A."""
 
 OCCUPANCY_OF_MAJOR_PART = 0.5
 """Atoms of a CIF below this occupancy are left out as minor parts of disorder."""
@@ -177,6 +185,32 @@ class Molecule:
             np.array([sigmas[tuple(pair)] for pair in pairs]),
         )
 
+    def with_random_torsions(self, n: int, seed: int = 0) -> Molecule:
+        """The molecule with `n` conformers whose rotatable bonds point anywhere.
+
+        Conformers whose atoms collide are left out where enough others are found.
+        """
+        if not self.torsions:
+            return self
+        rng = np.random.default_rng(seed)
+        bonded = np.zeros((len(self.elements),) * 2, dtype=bool)
+        for i, around in enumerate(self.neighbours):
+            bonded[i, [i, *around]] = True
+            for j in around:
+                bonded[i, list(self.neighbours[j])] = True
+        found = []
+        for _ in range(10 * n):
+            sites = self.conformers[rng.integers(len(self.conformers))].copy()
+            for torsion in self.torsions:
+                turn(sites, torsion, rng.uniform(-np.pi, np.pi))
+            distance = np.linalg.norm(sites[:, None] - sites[None], axis=-1)
+            closest = np.where(bonded, np.inf, distance)[np.ix_(self.heavy, self.heavy)].min()
+            found.append((min(closest, CLEAR_DISTANCE), sites - sites[self.heavy].mean(axis=0)))
+            if sum(clear == CLEAR_DISTANCE for clear, _ in found) == n:
+                break
+        found.sort(key=lambda item: -item[0])
+        return replace(self, conformers=np.array([sites for _, sites in found[:n]]))
+
     def chiral_volumes(self, coordinates: np.ndarray) -> dict[int, float]:
         """Signed volume (A^3) at every stereocentre; a change of sign is a change of hand."""
         volumes = {}
@@ -186,6 +220,15 @@ class Molecule:
             )
             volumes[atom] = float(np.dot(a, np.cross(b, c)))
         return volumes
+
+
+def turn(sites: np.ndarray, torsion: Torsion, angle: float) -> None:
+    """Turn the moving atoms of a torsion in place, by an angle in radians."""
+    j, k = torsion.axis
+    axis = sites[k] - sites[j]
+    rotation = Rotation.from_rotvec(angle * axis / np.linalg.norm(axis))
+    moving = list(torsion.moving)
+    sites[moving] = rotation.apply(sites[moving] - sites[k]) + sites[k]
 
 
 def read_molecules(source, seed: int = 0) -> list[Molecule]:
@@ -464,7 +507,7 @@ def _conformers(mol, n_torsions, name, seed):
     embedded = [np.array(flexible.GetConformer(i).GetPositions()) for i in ids]
     for i in set(ids) - {ids[k] for k in _different(embedded, heavy)}:
         flexible.RemoveConformer(i)
-    energies = _relax(flexible) if ids else []
+    energies = _relax(flexible, _torsions(mol)[0]) if ids else []
     relaxed = [np.array(c.GetPositions()) for c in flexible.GetConformers()]
     ordered = given + [relaxed[i] for i in np.argsort(energies, kind="stable")]
     chosen = [ordered[k] for k in _different(ordered, heavy)]
@@ -495,8 +538,8 @@ def _n_saturated_rings(mol):
     )
 
 
-def _relax(mol):
-    """Relax all conformers in place; their energies, kcal/mol."""
+def _relax(mol, torsions):
+    """Relax all conformers in place, torsions near what they are; energies, kcal/mol."""
     from rdkit.Chem import rdForceFieldHelpers as fields
 
     properties = fields.MMFFGetMoleculeProperties(mol)
@@ -508,14 +551,24 @@ def _relax(mol):
     energies = []
     for conformer in mol.GetConformers():
         i = conformer.GetId()
-        field = (
-            fields.UFFGetMoleculeForceField(mol, confId=i)
-            if properties is None
-            else fields.MMFFGetMoleculeForceField(mol, properties, confId=i)
-        )
+        if properties is None:
+            field = fields.UFFGetMoleculeForceField(mol, confId=i)
+            constrain = field.UFFAddTorsionConstraint
+        else:
+            field = fields.MMFFGetMoleculeForceField(mol, properties, confId=i)
+            constrain = field.MMFFAddTorsionConstraint
+        for torsion in torsions:
+            j, k = torsion.axis
+            first = next(n for n in _neighbours(mol, j) if n != k)
+            last = next(n for n in _neighbours(mol, k) if n != j)
+            constrain(first, j, k, last, True, -TORSION_FREEDOM, TORSION_FREEDOM, TORSION_FORCE)
         field.Minimize(maxIts=RELAXATION_STEPS)
         energies.append(field.CalcEnergy())
     return energies
+
+
+def _neighbours(mol, i):
+    return [neighbour.GetIdx() for neighbour in mol.GetAtomWithIdx(i).GetNeighbors()]
 
 
 def superposition_rmsd(sites: np.ndarray, reference: np.ndarray) -> float:

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 # cctbx
 from cctbx import miller, xray
 
-from phai_cctbx.building.molecule import Molecule
+from phai_cctbx.building.molecule import Molecule, turn
 
 FORM_FACTOR_TABLES = {"xray": "it1992", "electron": "electron", "neutron": "neutron"}
 
@@ -292,7 +292,8 @@ class FlexibleFit:
             values = parameters[part]
             coordinates = pose.sites.copy()
             for torsion, angle in zip(self.turning[i], values[6:], strict=True):
-                _turn(coordinates, torsion, angle)
+                if angle:
+                    turn(coordinates, torsion, angle)
             centre = pose.heavy_sites.mean(axis=0)
             rotation = Rotation.from_rotvec(values[:3])
             sites[i] = rotation.apply(coordinates - centre) + centre + values[3:6]
@@ -384,17 +385,6 @@ def _target(diffraction, f_calc):
     difference = f_obs - scale * modulus
     g = -2 * scale * difference * f_calc / np.maximum(modulus, 1e-12) / norm
     return float(difference @ difference / norm), g
-
-
-def _turn(coordinates, torsion, angle):
-    """Turn the moving atoms of a torsion in place, by an angle in radians."""
-    if angle == 0:
-        return
-    j, k = torsion.axis
-    axis = coordinates[k] - coordinates[j]
-    rotation = Rotation.from_rotvec(angle * axis / np.linalg.norm(axis))
-    moving = list(torsion.moving)
-    coordinates[moving] = rotation.apply(coordinates[moving] - coordinates[k]) + coordinates[k]
 
 
 def left_jacobian(vector: np.ndarray) -> np.ndarray:

@@ -1,0 +1,416 @@
+"""Known molecules placed in a crystal, whether its phases are good, poor or not there at all.
+
+Every orientation of every conformer is tried at every position, in the maps of several phase sets
+of both hands and against |F| alone; the best are fitted with their torsions and judged by |F|, so
+that wrong phases cost time and nothing else. Molecules follow one another, several ways at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+# cctbx
+from cctbx import miller
+from libtbx.utils import Sorry
+
+from phai_cctbx.building.connectivity import closest_approach
+from phai_cctbx.building.molecule import Molecule, turn
+from phai_cctbx.building.molecule_pose import (
+    U_START,
+    Diffraction,
+    FlexibleFit,
+    Placement,
+    Pose,
+)
+from phai_cctbx.building.molecule_search import (
+    amplitude_search,
+    number_of_rotations,
+    phased_search,
+)
+from phai_cctbx.phasing.origins import change_hand, hand_is_free
+
+logger = logging.getLogger(__name__)
+
+N_CANDIDATES = 40
+"""Places of a search that are fitted."""
+
+N_KEPT_WAYS = 5
+"""Ways that are carried on to the next molecule."""
+
+N_ORIENTATIONS_IN_ALL = 30000
+"""Orientations of a search over all conformers; more conformers are searched more coarsely."""
+
+N_ROUGH_STEPS, N_FINE_STEPS = 20, 80
+"""Steps of the fits that choose, and of the fit of the chosen."""
+
+SAME_PLACE = 0.01
+"""Placements whose residuals differ by less, relatively, are taken for one that was found twice."""
+
+CLASH_MARGIN = 0.9
+"""Non-hydrogen atoms of different molecules nearer than a bond plus this (A) clash.
+
+Hydrogen bonds O...O begin at 2.4 A, 1.0 A above the bond; other contacts are longer."""
+
+CLASH_PENALTY = 0.05
+"""What one clash adds to the residual, relative to it."""
+
+COINCIDENCE = 0.6
+"""Atoms nearer than this (A) to an image of their own kind are one on a special position."""
+
+CONVINCING_R1, CONVINCING_RATIO = 0.35, 1.15
+"""R1 of a rigid molecule with torsions below which a placement is believed when the residual of
+the next different one is larger by this factor; false placements stay above 0.4."""
+
+TORSION_STEP = 60
+"""Steps (degrees) in which rotatable bonds of the best placement are turned."""
+
+N_TRIES = 4
+"""Searches while none is convincing; after the first with random torsions."""
+
+N_RANDOM_CONFORMERS = 24
+"""Random conformers of each such search."""
+
+
+@dataclass(frozen=True)
+class PlacementResult:
+    """The best placement and its rivals.
+
+    Attributes
+    ----------
+    best : Placement
+    rivals : tuple of Placement
+        Different placements, best first.
+    n_fitted : int
+    phase_set : int or None
+        The phase set that led to the best, None where |F| alone did.
+    clashes : tuple of str
+        Contacts of the best that are too short.
+    """
+
+    best: Placement
+    rivals: tuple[Placement, ...]
+    n_fitted: int
+    phase_set: int | None
+    clashes: tuple[str, ...]
+
+    @property
+    def gap(self) -> float:
+        """Residual of the second-best placement over that of the best; inf without one."""
+        if not self.rivals:
+            return float("inf")
+        return self.rivals[0].residual / max(self.best.residual, 1e-9)
+
+    def log_likelihood_gap(self, n_reflections: int) -> float:
+        """log L of the best minus that of the second, n/2 ln of the ratio of residuals.
+
+        With errors of one unknown variance, the likelihood at its best is residual^(-n/2).
+        """
+        return 0.5 * n_reflections * float(np.log(self.gap))
+
+
+def place(
+    f_obs: miller.array,
+    molecules: Sequence[Molecule],
+    weights: Sequence[float] | None = None,
+    phase_sets: Sequence = (),
+    radiation: str = "xray",
+    seed: int = 0,
+    progress=None,
+) -> PlacementResult:
+    """Place molecules so that they explain the amplitudes.
+
+    Parameters
+    ----------
+    f_obs : cctbx.miller.array
+        Amplitudes of unique reflections.
+    molecules : sequence of Molecule
+        Every copy in the asymmetric unit, in the order in which they are placed.
+    weights : sequence of float, optional
+        Occupancy of each: 1/2 for a molecule on a centre of inversion. 1 by default.
+    phase_sets : sequence of phai_cctbx.phasing.result.PhasingResult
+        May be empty.
+    radiation : {"xray", "electron", "neutron"}
+    seed : int
+    progress : callable, optional
+        Called with (steps done, steps in all).
+
+    Returns
+    -------
+    PlacementResult
+
+    Raises
+    ------
+    libtbx.utils.Sorry
+        If no molecule is given or there are fewer reflections than parameters of rigid bodies.
+    """
+    if not molecules:
+        raise Sorry("No molecule to place.")
+    weights = [1.0] * len(molecules) if weights is None else list(weights)
+    if f_obs.size() <= 6 * len(molecules) + 2:
+        raise Sorry(
+            f"{f_obs.size()} reflections cannot place {len(molecules)} molecules with"
+            f" {6 * len(molecules) + 2} parameters: collect more data."
+        )
+    elements = {element for molecule in molecules for element in molecule.elements}
+    diffraction = Diffraction(f_obs, elements, radiation)
+    maps = _maps(f_obs, phase_sets)
+    found: list[Placement] = []
+    n_fitted = 0
+    total = N_TRIES * len(molecules)
+    for attempt in range(N_TRIES):
+        ways: list[Placement | None] = [None]
+        for k, (molecule, weight) in enumerate(zip(molecules, weights, strict=True)):
+            if progress:
+                progress(attempt * len(molecules) + k, total)
+            if attempt:
+                molecule = molecule.with_random_torsions(N_RANDOM_CONFORMERS, seed + attempt)
+            trials = _trials(
+                f_obs,
+                diffraction,
+                molecule,
+                weight,
+                ways,
+                maps if attempt == 0 else [],
+                seed + attempt,
+            )
+            n_fitted += len(trials)
+            ways = _distinct(
+                [_fitted(diffraction, trial, N_ROUGH_STEPS) for trial in trials], diffraction
+            )[: N_KEPT_WAYS if k + 1 < len(molecules) else N_CANDIDATES]
+        finished = [_fitted(diffraction, way, N_FINE_STEPS) for way in ways[:N_KEPT_WAYS]]
+        finished[0] = improved(diffraction, finished[0])
+        found = _distinct([*found, *finished, *ways[N_KEPT_WAYS:]], diffraction)
+        logger.info(
+            "Search %d: best R1 %.3f (%s), next different %.3f",
+            attempt + 1,
+            found[0].r1,
+            found[0].origin,
+            found[1].r1 if len(found) > 1 else float("nan"),
+        )
+        if _convincing(found):
+            break
+    best = found[0]
+    phase_set = int(best.origin.split()[-1]) if best.origin.startswith("phase set") else None
+    return PlacementResult(
+        best=best,
+        rivals=tuple(found[1:6]),
+        n_fitted=n_fitted,
+        phase_set=phase_set,
+        clashes=tuple(clashes(best, diffraction)),
+    )
+
+
+def _convincing(found) -> bool:
+    if found[0].r1 > CONVINCING_R1:
+        return False
+    return len(found) < 2 or found[1].residual > CONVINCING_RATIO * found[0].residual
+
+
+def _maps(f_obs, phase_sets):
+    """Structure factors, weights and number of each phase set in both hands."""
+    maps = []
+    for number, result in enumerate(phase_sets, start=1):
+        confidence = result.f_phased.customized_copy(data=result.confidence.data(), sigmas=None)
+        hands = [result.f_phased]
+        if hand_is_free(f_obs.space_group()):
+            hands.append(change_hand(result.f_phased))
+        for phased in hands:
+            common = phased.common_set(f_obs)
+            maps.append((common, confidence.common_set(common).data().as_numpy_array(), number))
+    return maps
+
+
+def _trials(f_obs, diffraction, molecule, weight, ways, maps, seed):
+    """Placements with one more molecule, before any fit."""
+    n_conformers = len(molecule.conformers)
+    n_rotations = min(
+        number_of_rotations(molecule.radius, f_obs.d_min()),
+        max(N_ORIENTATIONS_IN_ALL // n_conformers, 1),
+    )
+    trials = []
+    n_each = max(N_CANDIDATES // len(ways), N_KEPT_WAYS)
+    phased = phased_search(diffraction, molecule, [(f, w) for f, w, _ in maps], n_rotations, n_each)
+    for way in ways:
+        f_part = None if way is None else diffraction.f_calc(way)
+        by_amplitude = amplitude_search(
+            diffraction, f_obs, molecule, n_rotations, n_each, f_part, weight, seed
+        )
+        lists = [(f"phase set {number}", c) for (_, _, number), c in zip(maps, phased, strict=True)]
+        for origin, candidates in [*lists, ("amplitudes alone", by_amplitude)]:
+            for candidate in candidates:
+                pose = Pose(molecule, candidate.sites(molecule, diffraction), candidate.conformer)
+                if way is None:
+                    trials.append(Placement((pose,), (weight,), U_START, origin=origin))
+                else:
+                    trials.append(
+                        replace(
+                            way,
+                            poses=(*way.poses, pose),
+                            weights=(*way.weights, weight),
+                            origin=origin,
+                        )
+                    )
+    return trials
+
+
+def improved(diffraction: Diffraction, placement: Placement) -> Placement:
+    """The placement with other conformers and other staggerings tried in its place.
+
+    Each conformer is laid over the molecule, and each rotatable bond is turned by steps of
+    `TORSION_STEP`; what lowers the residual after a fit is kept.
+    """
+    for k, pose in enumerate(placement.poses):
+        trials = [
+            replace(pose, sites=_laid_over(pose, conformer), conformer=number)
+            for number, conformer in enumerate(pose.molecule.conformers)
+        ]
+        placement = _best_of(diffraction, placement, k, trials)
+        for torsion in pose.molecule.torsions:
+            trials = []
+            for angle in np.arange(TORSION_STEP, 360, TORSION_STEP):
+                sites = placement.poses[k].sites.copy()
+                turn(sites, torsion, np.radians(angle))
+                trials.append(replace(placement.poses[k], sites=sites))
+            placement = _best_of(diffraction, placement, k, trials)
+    return placement
+
+
+def _best_of(diffraction, placement, k, trials):
+    """The placement, or the best fit with another pose in place of its k-th."""
+    found = [placement]
+    for pose in trials:
+        poses = (*placement.poses[:k], pose, *placement.poses[k + 1 :])
+        start = replace(placement, poses=poses)
+        found.append(FlexibleFit(diffraction, start).run(N_ROUGH_STEPS))
+    best = min(found, key=lambda p: p.residual)
+    return best if best is placement else FlexibleFit(diffraction, best).run(N_FINE_STEPS)
+
+
+def _laid_over(pose, conformer):
+    """Sites of a conformer, turned and moved onto a pose."""
+    heavy = pose.molecule.heavy
+    centre = pose.heavy_sites.mean(axis=0)
+    rotation, _ = Rotation.align_vectors(pose.heavy_sites - centre, conformer[heavy])
+    return rotation.apply(conformer) + centre
+
+
+def _fitted(diffraction, placement, n_steps):
+    rigid = FlexibleFit(diffraction, placement, torsions=False).run(n_steps)
+    return FlexibleFit(diffraction, rigid).run(n_steps)
+
+
+def _distinct(placements, diffraction):
+    """Different placements, those of lowest residual first; clashes count against them."""
+    penalised = sorted(
+        ((p.residual * (1 + CLASH_PENALTY * len(clashes(p, diffraction))), p) for p in placements),
+        key=lambda item: item[0],
+    )
+    chosen: list[tuple[float, Placement]] = []
+    amplitudes: list[np.ndarray] = []
+    for value, placement in penalised:
+        f_calc = np.abs(diffraction.f_calc(placement))
+        # The same structure on another origin has the same amplitudes.
+        if any(
+            np.abs(f_calc - other).sum() < SAME_PLACE * 10 * other.sum() for other in amplitudes
+        ):
+            continue
+        chosen.append((value, placement))
+        amplitudes.append(f_calc)
+    return [placement for _, placement in chosen]
+
+
+def clashes(placement: Placement, diffraction: Diffraction) -> list[str]:
+    """Contacts between molecules that are shorter than any that exist.
+
+    Images that coincide, atom by atom, on a special position are one molecule.
+    """
+    found = []
+    operators = list(diffraction.space_group)
+    matrices = [
+        (np.array(op.r().as_double()).reshape(3, 3), np.array(op.t().as_double()))
+        for op in operators
+    ]
+    fractional = [pose.heavy_sites @ diffraction.fractionalisation.T for pose in placement.poses]
+    for a, sites_a in enumerate(fractional):
+        elements_a = _heavy_elements(placement.poses[a])
+        for b in range(a, len(fractional)):
+            elements_b = _heavy_elements(placement.poses[b])
+            limits = CLASH_MARGIN + np.array(
+                [[closest_approach(e, f) + 0.45 for f in elements_b] for e in elements_a]
+            )
+            for number, (rotation, shift) in enumerate(matrices):
+                if a == b and number == 0:
+                    continue
+                image = fractional[b] @ rotation.T + shift
+                difference = sites_a[:, None] - image[None]
+                difference -= np.rint(difference)
+                distance = np.linalg.norm(difference @ diffraction.orthogonalisation.T, axis=-1)
+                if a == b and (distance.min(axis=1) < COINCIDENCE).mean() > 0.5:
+                    continue
+                for i, j in np.argwhere(distance < limits):
+                    if a < b or number:
+                        found.append(
+                            f"{elements_a[i]}...{elements_b[j]} {distance[i, j]:.2f} A between"
+                            f" molecule {a + 1} and an image of {b + 1}"
+                        )
+    return found
+
+
+def _heavy_elements(pose):
+    return [pose.molecule.elements[i] for i in pose.molecule.heavy]
+
+
+def site_symmetry(pose: Pose, diffraction: Diffraction):
+    """Operators that bring a molecule onto itself, and the atoms they exchange.
+
+    Parameters
+    ----------
+    pose : Pose
+    diffraction : Diffraction
+
+    Returns
+    -------
+    list of (rotation, shift, partners)
+        Fractional rotation (3, 3) and shift (3,), and for every non-hydrogen atom the one it is
+        brought to (numbers within `Molecule.heavy`). The identity is left out.
+    """
+    sites = pose.heavy_sites @ diffraction.fractionalisation.T
+    elements = np.array(_heavy_elements(pose))
+    result = []
+    for operator in list(diffraction.space_group)[1:]:
+        rotation = np.array(operator.r().as_double()).reshape(3, 3)
+        image = sites @ rotation.T + np.array(operator.t().as_double())
+        lattice = np.rint(sites.mean(axis=0) - image.mean(axis=0))
+        distance = np.linalg.norm(
+            (sites[None] - (image + lattice)[:, None]) @ diffraction.orthogonalisation.T, axis=-1
+        )
+        distance[elements[:, None] != elements[None]] = np.inf
+        partners = distance.argmin(axis=1)
+        if distance.min(axis=1).max() < 2 * COINCIDENCE and len(set(partners)) == len(partners):
+            shift = np.array(operator.t().as_double()) + lattice
+            result.append((rotation, shift, partners))
+    return result
+
+
+def symmetrised_heavy_sites(pose: Pose, diffraction: Diffraction) -> tuple[np.ndarray, np.ndarray]:
+    """Fractional sites of the non-hydrogen atoms, exactly on their special position.
+
+    Returns
+    -------
+    sites : numpy.ndarray, shape (n, 3)
+    unique : numpy.ndarray of int
+        One atom of each set that symmetry exchanges.
+    """
+    sites = pose.heavy_sites @ diffraction.fractionalisation.T
+    operators = site_symmetry(pose, diffraction)
+    total, representative = sites.copy(), np.arange(len(sites))
+    for rotation, shift, partners in operators:
+        total[partners] += sites @ rotation.T + shift
+        np.minimum.at(representative, partners, np.arange(len(sites)))
+    unique = np.flatnonzero(representative == np.arange(len(sites)))
+    return total / (len(operators) + 1), unique
