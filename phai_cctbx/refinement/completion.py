@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 # cctbx
-from cctbx import miller, xray
+from cctbx import adptbx, miller, xray
 from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
@@ -73,6 +73,12 @@ LONGEST_CONTACT = 3.2
 
 CONVERGED = 0.05
 """Largest shift/esd of a refinement that has converged (IUCr)."""
+
+R1_OF_DISORDER = 0.01
+"""Rise of R1 without an atom that shows it to be there, however spread out."""
+
+DISORDER_U, DISORDER_RATIO = 0.20, 3.5
+"""Largest principal U (A^2), and over the median, beyond which an atom may be disordered."""
 
 EXTINCTION_TRIAL = 0.005
 """Start of the extinction coefficient."""
@@ -687,8 +693,12 @@ def _refine_fully(model: _Model, hydrogens: bool, anisotropic: bool) -> None:
     if anisotropic:
         _convert_to_anisotropic(model)
         model.refine("anisotropic", n_cycles=6)
+        before = (model.structure, model.result)
         if _prune(model):
             model.refine("without atoms of no density", n_cycles=4)
+            if model.result.r1 > before[1].r1 + R1_OF_DISORDER:
+                model.structure, model.result = before
+                model.record("taken back")
         _relabel(model, "anisotropic, other elements")
     _update_weights(model)
     model.structure = rename(assemble(model.structure))
@@ -863,13 +873,29 @@ def _report_symmetry(model: _Model, result: RefinementResult) -> None:
     try:
         missed = missed_symmetry(result.f_calc, model.f_sq)
     except (AssertionError, RuntimeError) as error:
-        logger.warning("Missed symmetry was not looked for: %s", error)
+        logger.warning("Missed symmetry was not looked for: %r", error)
         return
     if missed is not None:
         model.warnings.append(
             f"The structure has the symmetry of {missed.space_group} (in the axes of its P1 cell, "
             f"intensities agree to R {missed.r_merge:.3f}): solve it in that group."
         )
+
+
+def _report_disorder(model: _Model) -> None:
+    """Name the atoms whose displacements are too large for one site."""
+    unit_cell = model.structure.unit_cell()
+    largest = {}
+    for i in model.heavy_atoms():
+        scatterer = model.structure.scatterers()[i]
+        largest[scatterer.label] = scatterer.u_iso
+        if scatterer.flags.use_u_aniso():
+            u_cart = adptbx.u_star_as_u_cart(unit_cell, scatterer.u_star)
+            largest[scatterer.label] = max(adptbx.eigenvalues(u_cart))
+    limit = max(DISORDER_U, DISORDER_RATIO * float(np.median(list(largest.values()))))
+    spread = [label for label, u in largest.items() if u > limit]
+    if spread:
+        model.warnings.append(f"Large displacements, perhaps disorder: {', '.join(spread)}.")
 
 
 def _report_composition(model: _Model) -> None:
@@ -898,6 +924,7 @@ def _finish(model: _Model) -> Solution:
     if solved:
         _report_symmetry(model, result)
         _report_composition(model)
+        _report_disorder(model)
     if solved and not result.max_shift_over_esd < CONVERGED:
         model.warnings.append(
             f"The refinement has not converged: largest shift/esd {result.max_shift_over_esd:.2f}."
