@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 from scipy.spatial.transform import Rotation
 
 # cctbx
-from cctbx import miller
+from cctbx import miller, sgtbx
 from libtbx.utils import Sorry
 
 from phai_cctbx.building.connectivity import closest_approach
@@ -365,52 +366,66 @@ def _heavy_elements(pose):
     return [pose.molecule.elements[i] for i in pose.molecule.heavy]
 
 
-def site_symmetry(pose: Pose, diffraction: Diffraction):
-    """Operators that bring a molecule onto itself, and the atoms they exchange.
+@dataclass(frozen=True, eq=False)
+class UniqueAtoms:
+    """The atoms of a molecule that symmetry does not give, exactly on their special positions.
+
+    Attributes
+    ----------
+    sites : numpy.ndarray, shape (n, 3)
+        Fractional, of all atoms of the molecule.
+    representative : numpy.ndarray of int, shape (n,)
+        The unique atom that stands for each.
+    operators : tuple of cctbx.sgtbx.rt_mx
+        What brings the representative to each atom.
+    order : int
+        Operators that bring the molecule onto itself, the identity included.
+    """
+
+    sites: np.ndarray
+    representative: np.ndarray
+    operators: tuple[sgtbx.rt_mx, ...]
+    order: int
+
+
+def unique_atoms(pose: Pose, diffraction: Diffraction) -> UniqueAtoms:
+    """Find the symmetry that brings a molecule onto itself, and put it there exactly.
 
     Parameters
     ----------
     pose : Pose
     diffraction : Diffraction
-
-    Returns
-    -------
-    list of (rotation, shift, partners)
-        Fractional rotation (3, 3) and shift (3,), and for every non-hydrogen atom the one it is
-        brought to (numbers within `Molecule.heavy`). The identity is left out.
+        For its cell and space group.
     """
-    sites = pose.heavy_sites @ diffraction.fractionalisation.T
-    elements = np.array(_heavy_elements(pose))
-    result = []
+    sites = pose.sites @ diffraction.fractionalisation.T
+    n = len(sites)
+    elements = np.array(pose.molecule.elements)
+    different = elements[:, None] != elements[None]
+    heavy = pose.molecule.heavy
+    total = sites.copy()
+    representative, operators = np.arange(n), [sgtbx.rt_mx()] * n
+    order = 1
     for operator in list(diffraction.space_group)[1:]:
         rotation = np.array(operator.r().as_double()).reshape(3, 3)
         image = sites @ rotation.T + np.array(operator.t().as_double())
-        lattice = np.rint(sites.mean(axis=0) - image.mean(axis=0))
+        lattice = np.rint(sites[heavy].mean(axis=0) - image[heavy].mean(axis=0)).astype(int)
         distance = np.linalg.norm(
             (sites[None] - (image + lattice)[:, None]) @ diffraction.orthogonalisation.T, axis=-1
         )
-        distance[elements[:, None] != elements[None]] = np.inf
-        partners = distance.argmin(axis=1)
-        if distance.min(axis=1).max() < 2 * COINCIDENCE and len(set(partners)) == len(partners):
-            shift = np.array(operator.t().as_double()) + lattice
-            result.append((rotation, shift, partners))
-    return result
-
-
-def symmetrised_heavy_sites(pose: Pose, diffraction: Diffraction) -> tuple[np.ndarray, np.ndarray]:
-    """Fractional sites of the non-hydrogen atoms, exactly on their special position.
-
-    Returns
-    -------
-    sites : numpy.ndarray, shape (n, 3)
-    unique : numpy.ndarray of int
-        One atom of each set that symmetry exchanges.
-    """
-    sites = pose.heavy_sites @ diffraction.fractionalisation.T
-    operators = site_symmetry(pose, diffraction)
-    total, representative = sites.copy(), np.arange(len(sites))
-    for rotation, shift, partners in operators:
-        total[partners] += sites @ rotation.T + shift
-        np.minimum.at(representative, partners, np.arange(len(sites)))
-    unique = np.flatnonzero(representative == np.arange(len(sites)))
-    return total / (len(operators) + 1), unique
+        _, partners = linear_sum_assignment(distance**2 + 1e3 * different)
+        if distance[heavy, partners[heavy]].max() > 2 * COINCIDENCE:
+            continue
+        moved = sgtbx.rt_mx(
+            operator.r(),
+            operator.t().plus(
+                sgtbx.tr_vec(
+                    tuple(int(x) * operator.t().den() for x in lattice), operator.t().den()
+                )
+            ),
+        )
+        order += 1
+        total[partners] += image + lattice
+        for i, j in enumerate(partners):
+            if i < representative[j]:
+                representative[j], operators[j] = i, moved
+    return UniqueAtoms(total / order, representative, tuple(operators), order)

@@ -57,7 +57,10 @@ WATER_H_H, WATER_SIGMA = 1.36, 0.04
 
 
 def riding_constraints(
-    structure: xray.structure, groups: Sequence[HydrogenGroup], internuclear: bool = False
+    structure: xray.structure,
+    groups: Sequence[HydrogenGroup],
+    internuclear: bool = False,
+    turning: bool = True,
 ) -> list:
     """Constraints on sites and U of the hydrogens of a structure.
 
@@ -68,6 +71,8 @@ def riding_constraints(
         With scatterer numbers of that structure.
     internuclear : bool
         Internuclear distances (neutrons, electrons) instead of those X-rays see.
+    turning : bool
+        Refine the torsion angles of methyl and hydroxyl groups.
 
     Returns
     -------
@@ -85,7 +90,7 @@ def riding_constraints(
                 kind(
                     pivot=group.pivot,
                     constrained_site_indices=group.hydrogens,
-                    rotating=rotating,
+                    rotating=rotating and turning,
                     bond_length=length,
                 )
             )
