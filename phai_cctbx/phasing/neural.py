@@ -24,7 +24,7 @@ from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
 from phai_cctbx.network.alignment import map_correlation
-from phai_cctbx.network.expectation import expected_cosine, modulus
+from phai_cctbx.network.expectation import expected_cosine, expected_phase_factor, modulus
 from phai_cctbx.network.frame import Frame, describe, stack
 from phai_cctbx.network.model_file import ModelFileError, ModelMetadata, load_model
 from phai_cctbx.network.normalisation import normalised_amplitudes
@@ -42,12 +42,20 @@ SAME_SOLUTION = 0.95
 ENOUGH_AGREE = 3
 #: ... and their confidence is at least this.
 CONFIDENT = 0.9
+#: Random starts of one round of the search, and how many of them go on after the first passes.
+STARTS_PER_ROUND, SURVIVORS = 32, 8
+#: Share of the passes after which the survivors are chosen: 3 of 8.
+FIRST_SHARE = 0.375
+#: Fewer reflections than this are no phase problem.
+FEWEST_REFLECTIONS = 3
+#: A reflection at the very limit belongs to it, A.
+RESOLUTION_TOLERANCE = 1e-6
 #: Starts that are computed together.
 STARTS_AT_ONCE = 8
 #: Solutions kept beside the best one.
 N_ALTERNATIVES = 4
-#: Memory for maps of the starts computed together, bytes.
-MAP_MEMORY = 5e8
+#: Memory for maps of the starts computed together, bytes, and what a grid point of one takes.
+MAP_MEMORY, BYTES_PER_POINT = 5e8, 1500.0
 
 
 @lru_cache(maxsize=4)
@@ -83,9 +91,10 @@ class NeuralPhaser:
     model : str or Path, optional
         A TorchScript model file; the bundled one by default.
     n_starts : int
-        Largest number of random starts. Fewer are made when several agree.
+        Largest number of random starts. They are made in rounds; no further round follows when
+        several agree.
     n_passes : int
-        Passes of the network from each start.
+        Passes of the network from each start that goes on; the others end after three eighths.
     d_min : float, optional
         Resolution used, A; by default 2.0 A, or where data or model end.
     seed : int
@@ -98,12 +107,12 @@ class NeuralPhaser:
     model = None
       .type = path
       .help = TorchScript model file, the bundled one by default
-    n_starts = 32
+    n_starts = 96
       .type = int(value_min=1)
       .help = largest number of random starts, fewer are made when several agree
     n_passes = 8
       .type = int(value_min=1)
-      .help = passes of the network from each start
+      .help = passes of the network from each start that goes on
     d_min = None
       .type = float(value_min=0.1)
       .help = resolution used by the network in A, 2.0 or where data or model end by default
@@ -114,7 +123,7 @@ class NeuralPhaser:
     def __init__(
         self,
         model: str | Path | None = None,
-        n_starts: int = 32,
+        n_starts: int = 96,
         n_passes: int = 8,
         d_min: float | None = None,
         seed: int = 0,
@@ -148,35 +157,36 @@ class NeuralPhaser:
         """
         began = time.monotonic()
         amplitudes = unique_amplitudes(f_obs)
-        amplitudes = amplitudes.select(amplitudes.d_spacings().data() >= self._cut(amplitudes))
-        if amplitudes.size() < 3:
+        cut = self._cut(amplitudes)
+        amplitudes = amplitudes.select(amplitudes.d_spacings().data() >= cut)
+        if amplitudes.size() < FEWEST_REFLECTIONS:
             raise Sorry(
                 f"Only {amplitudes.size()} unique reflections within the network's resolution of"
-                f" {self._cut(f_obs):.2f} A: nothing to phase."
+                f" {cut:.2f} A: at least {FEWEST_REFLECTIONS} are needed."
             )
         to_reference = reference_operator(amplitudes)
         problem = self._problem(amplitudes.change_basis(to_reference))
-        outputs, confidence = self._search(problem)
+        outputs, confidence, n_starts = self._search(problem)
         solutions = self._distinct(problem, outputs, confidence)
         seconds = time.monotonic() - began
         results = [
-            self._result(problem, outputs[i], to_reference, amplitudes, n_agreeing, len(outputs))
+            self._result(problem, outputs[i], to_reference, amplitudes, n_agreeing, n_starts)
             for i, n_agreeing in solutions
         ]
         for rank, result in enumerate(results):
             logger.info(
-                "neural solution %d: expected r %.3f, %d of %d starts agree",
+                "neural solution %d: expected r %.3f, reached %d times from %d starts",
                 rank + 1,
                 result.figures_of_merit["expected_r"],
                 result.figures_of_merit["n_agreeing"],
-                len(outputs),
+                n_starts,
             )
         return replace(results[0], alternatives=tuple(results[1:]), seconds=seconds)
 
     def _cut(self, f_obs: miller.array) -> float:
         """Resolution that the network is shown, A."""
         finest, coarsest = self.metadata.d_min_range
-        wanted = self.d_min if self.d_min is not None else self.preferred_d_min
+        wanted = self.d_min or max(self.preferred_d_min, finest)
         if wanted < finest:
             logger.warning(
                 "d_min=%.2f is beyond the %.2f A that the model was trained for", wanted, finest
@@ -187,7 +197,7 @@ class NeuralPhaser:
                 "the data end at %.2f A; the model was trained for %.2f to %.2f A",
                 data_end, finest, coarsest,
             )  # fmt: skip
-        return max(wanted, finest if self.d_min is None else wanted) - 1e-6
+        return wanted - RESOLUTION_TOLERANCE
 
     def _problem(self, f_obs: miller.array) -> _Problem:
         number = f_obs.space_group_info().type().number()
@@ -207,32 +217,50 @@ class NeuralPhaser:
         return _Problem(f_obs, frame, e_value, amplitude.square())
 
     @torch.inference_mode()
-    def _search(self, problem: _Problem) -> tuple[torch.Tensor, torch.Tensor]:
-        """Outputs (s, k, n) of all starts made, and their mean confidences (s,)."""
+    def _search(self, problem: _Problem) -> tuple[torch.Tensor, torch.Tensor, int]:
+        """Outputs (s, k, n) of the starts that went on, their confidences (s,), starts made."""
         generator = torch.Generator().manual_seed(self.seed)
         basis = problem.frame.basis()
-        n_points = problem.frame.points.shape[1]
-        at_once = int(np.clip(MAP_MEMORY / (n_points * 1500.0), 1, STARTS_AT_ONCE))
-        outputs, confidences = [], []
+        n_first = max(1, round(FIRST_SHARE * self.n_passes))
+        outputs = torch.empty(0)
+        confidences = torch.empty(0)
         done = 0
         while done < self.n_starts:
-            n = min(at_once, self.n_starts - done)
-            frame = problem.frame.repeat(n)
-            output = recycle(
-                self.model,
-                problem.e_value.expand(n, -1), frame.d_star, frame.epsilon, frame.centric,
-                frame.mask, frame.random_start(generator), basis, problem.frame.weights,
-                self.n_passes,
-            )  # fmt: skip
-            output = self._calibrated(output, frame.centric)
-            weight = problem.f_sq * frame.multiplicity
-            outputs.append(output)
-            confidences.append(mean_confidence(output, frame.centric, weight))
+            n = min(STARTS_PER_ROUND, self.n_starts - done)
+            start = problem.frame.repeat(n).random_start(generator)
+            output, confidence = self._passes(problem, basis, start, n_first)
+            if self.n_passes > n_first:
+                kept = confidence.topk(min(SURVIVORS, n)).indices
+                centric = problem.frame.centric.expand(len(kept), -1)
+                start = expected_phase_factor(output[kept], centric)
+                output, confidence = self._passes(problem, basis, start, self.n_passes - n_first)
+            outputs = torch.cat([outputs, output]) if len(outputs) else output
+            confidences = torch.cat([confidences, confidence])
             done += n
             self.progress(done, self.n_starts)
-            if self._enough(problem, torch.cat(outputs), torch.cat(confidences)):
+            if self._enough(problem, outputs, confidences):
                 break
-        return torch.cat(outputs), torch.cat(confidences)
+        return outputs, confidences, done
+
+    def _passes(self, problem, basis, start, n_passes) -> tuple[torch.Tensor, torch.Tensor]:
+        """Outputs (s, k, n) after some passes, and their confidences (s,)."""
+        n_points = problem.frame.points.shape[1]
+        at_once = int(np.clip(MAP_MEMORY / (n_points * BYTES_PER_POINT), 1, STARTS_AT_ONCE))
+        outputs = []
+        for some in start.split(at_once):
+            frame = problem.frame.repeat(len(some))
+            outputs.append(
+                recycle(
+                    self.model,
+                    problem.e_value.expand(len(some), -1), frame.d_star, frame.epsilon,
+                    frame.centric, frame.mask, some, basis, problem.frame.weights, n_passes,
+                )
+            )  # fmt: skip
+        output = torch.cat(outputs)
+        centric = problem.frame.centric.expand(len(output), -1)
+        weight = problem.f_sq * problem.frame.multiplicity
+        confidence = mean_confidence(self._calibrated(output, centric), centric, weight)
+        return output, confidence
 
     def _calibrated(self, output: torch.Tensor, centric: torch.Tensor) -> torch.Tensor:
         of_centric, of_acentric = self.metadata.kappa_scale
@@ -271,7 +299,8 @@ class NeuralPhaser:
         phase_factor = (output / modulus(output[None])[0]).numpy().astype(float)
         if len(phase_factor) == 1:
             phase_factor = np.stack([phase_factor[0], np.zeros_like(phase_factor[0])])
-        certainty = expected_cosine(modulus(output[None]), problem.frame.centric)[0].numpy()
+        calibrated = self._calibrated(output[None], problem.frame.centric)
+        certainty = expected_cosine(modulus(calibrated), problem.frame.centric)[0].numpy()
         f_obs = problem.f_obs
         complex_data = f_obs.data().as_numpy_array() * (phase_factor[0] + 1j * phase_factor[1])
         back = to_reference.inverse()
