@@ -32,6 +32,11 @@ COORDINATE_DECIMALS = 6
 """Coordinates (A) and charges (e) are rounded to this before a calculation, so that a
 repeated run finds the same content; esds of positions are a hundred times larger."""
 
+JOB_PREFIX = "job_"
+
+ABANDONED_AFTER = 86400.0
+"""Seconds without a change after which a job's folder is left over from a killed run."""
+
 CRASHED = "the worker process ended with code {code} without a message{hint}"
 
 
@@ -47,7 +52,7 @@ class Method:
         One of `BASES`.
     relativity : str
         ``"ecp"`` (nonrelativistic; def2 core potentials from Rb on) or ``"x2c"`` (scalar
-        relativistic, all electron, in x2c-SVPall or x2c-TZVPall).
+        relativistic, all electron, in Jorge DZP-DKH or TZP-DKH).
     grid_level : int
         Becke grid for the partition and the transform, PySCF levels 0 to 9.
     scf_grid_level : int
@@ -282,7 +287,8 @@ class Quantum:
 
     def _start_worker(self, job, arrays, name):
         self.cache.folder.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix="job_", dir=self.cache.folder))
+        remove_abandoned_jobs(self.cache.folder)
+        folder = Path(tempfile.mkdtemp(prefix=JOB_PREFIX, dir=self.cache.folder))
         try:
             (folder / "job.json").write_text(json.dumps(job))
             np.savez(folder / "input.npz", **arrays)
@@ -353,6 +359,16 @@ class Quantum:
         tail = (folder / "worker.log").read_text(errors="replace").strip().splitlines()[-1:]
         hint += f": {tail[0]}" if tail else ""
         return f"{place}: {CRASHED.format(code=code, hint=hint)}. Finished stages are kept."
+
+
+def remove_abandoned_jobs(folder):
+    """Remove the folders of jobs whose run was killed, a day after their last sign of life."""
+    for job in Path(folder).glob(f"{JOB_PREFIX}*"):
+        try:
+            if time.time() - job.stat().st_mtime > ABANDONED_AFTER:
+                shutil.rmtree(job, ignore_errors=True)
+        except OSError:
+            continue
 
 
 def read_status(folder):

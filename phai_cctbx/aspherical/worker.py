@@ -31,8 +31,9 @@ FUNCTIONALS = {
 }
 """Method name -> PySCF functional; None is Hartree-Fock."""
 
-X2C_BASIS = {"def2-SVP": "x2c-SVPall", "def2-TZVP": "x2c-TZVPall"}
-"""All-electron bases for scalar-relativistic X2C (Pollak & Weigend, 2017)."""
+X2C_BASIS = {"def2-SVP": "dzp-dkh", "def2-TZVP": "tzp-dkh"}
+"""All-electron bases of like size for scalar-relativistic Hamiltonians, H to Xe (Jorge et al.,
+J. Chem. Phys. 130, 064108, 2009)."""
 
 FIRST_ECP_ELEMENT = 37
 """def2 bases use an effective core potential from Rb on (Weigend & Ahlrichs, 2005)."""
@@ -68,13 +69,19 @@ class JobError(Exception):
 
 
 class Status:
-    """Progress of one job, in ``status.json`` (replaced atomically)."""
+    """Progress of one job, in ``status.json`` (replaced atomically).
+
+    The process ends here when the one that started it is gone.
+    """
 
     def __init__(self, folder):
         self.path = Path(folder) / "status.json"
         self.started = time.time()
+        self.parent = os.getppid()
 
     def __call__(self, state, stage="", **more):
+        if os.getppid() != self.parent:
+            sys.exit("the process that started this job is gone")
         record = {"state": state, "stage": stage, "seconds": time.time() - self.started, **more}
         temporary = self.path.with_suffix(".new")
         temporary.write_text(json.dumps(record))
@@ -162,8 +169,8 @@ def run_scf(method, job, guess, status):
     if not method.converged:
         second_order = method.newton()
         second_order.max_cycle = 50
-        second_order.kernel(method.mo_coeff, method.mo_occ)
         second_order.callback = None
+        second_order.kernel(method.mo_coeff, method.mo_occ)
         method = second_order
     if not method.converged:
         raise JobError(

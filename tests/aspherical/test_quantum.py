@@ -5,10 +5,13 @@ import sys
 import numpy as np
 import pytest
 
+from cctbx import crystal, xray
+from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
 from phai_cctbx.aspherical.cache import Cache
-from phai_cctbx.aspherical.form_factors import spherical_form_factor
+from phai_cctbx.aspherical.form_factors import form_factor_table, spherical_form_factor
+from phai_cctbx.aspherical.molecules import grow_molecules
 from phai_cctbx.aspherical.quantum import Method, Quantum
 from phai_cctbx.aspherical.worker import BOHR, RADII
 
@@ -109,3 +112,36 @@ def test_failures_of_the_worker_are_one_message(tmp_path, script, message):
         failing.proatom(1)
     assert not list(cache.folder.rglob("*.npz"))
     assert not list(cache.folder.glob("job_*"))
+
+
+def test_scf_that_stops_early_is_finished_to_second_order(quantum):
+    hasty = Quantum(Method("HF", "STO-3G", scf_max_cycles=1), quantum.cache, 1, 1000)
+    finished = hasty.molecule([8, 1, 1], WATER, 0, 1)
+    usual = quantum.molecule([8, 1, 1], WATER, 0, 1)
+    assert finished.energy == pytest.approx(usual.energy, abs=1e-6)
+    np.testing.assert_allclose(finished.charges, usual.charges, atol=1e-4)
+
+
+def test_core_potential_leaves_the_core_to_the_tabulated_atom(quantum):
+    """Hydrogen iodide: 28 of 53 electrons in the potential of def2, all 53 in f(0)."""
+    heavy = Quantum(Method("HF", "def2-SVP"), quantum.cache, 1, 1000)
+    symmetry = crystal.symmetry((7, 7, 7, 90, 90, 90), "P 1")
+    structure = xray.structure(
+        crystal.special_position_settings(symmetry),
+        flex.xray_scatterer(
+            [
+                xray.scatterer("I1", site=(0, 0, 0), u=0.02),
+                xray.scatterer("H1", site=(0, 0, 0.23), u=0.02),
+            ]
+        ),
+    )
+    (molecule,) = grow_molecules(structure)
+    density = heavy.molecule(molecule.numbers, molecule.coordinates, 0, 1)
+    assert density.n_core.tolist() == [28, 0]
+    table = form_factor_table(
+        structure, [molecule], [density], flex.miller_index([(0, 0, 0), (0, 0, 3)]), heavy
+    )
+    origin = table.indices.tolist().index([0, 0, 0])
+    np.testing.assert_allclose(
+        table.values[origin].real, np.array([53, 1]) - density.charges, atol=0.02
+    )
