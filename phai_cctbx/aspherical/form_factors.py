@@ -14,6 +14,7 @@ from scipy.interpolate import CubicSpline
 # cctbx
 from cctbx import xray
 from cctbx.array_family import flex
+from cctbx.eltbx import tiny_pse, xray_scattering
 
 from phai_cctbx.aspherical.molecules import operator_arrays, orthogonalization
 from phai_cctbx.aspherical.tables import FormFactorTable, expanded_indices, site_rotations
@@ -42,6 +43,12 @@ def spherical_form_factor(density: np.ndarray, d_star: np.ndarray) -> np.ndarray
     """
     argument = 2 * d_star[:, None] * BOHR * RADII[None, :]
     return np.trapezoid(4 * np.pi * RADII**3 * density * np.sinc(argument), np.log(RADII), axis=1)
+
+
+def neutral_atom(z: int, d_star: np.ndarray) -> np.ndarray:
+    """Tabulated form factor of a neutral atom, e (Waasmaier & Kirfel, 1995)."""
+    gaussian = xray_scattering.wk1995(tiny_pse.table(z).symbol()).fetch()
+    return np.array([gaussian.at_d_star_sq(float(s) ** 2) for s in d_star])
 
 
 class IndexSet:
@@ -123,17 +130,14 @@ def spherical_parts(structure: xray.structure, molecules, densities, indices, qu
     )
     d_star = np.sqrt(d_star_sq)
     nodes = np.linspace(0, d_star.max() + 1e-6, N_NODES)
-    registry = structure.scattering_type_registry()
-    scatterers = structure.scatterers()
-    values = np.empty((scatterers.size(), len(indices)))
+    values = np.empty((structure.scatterers().size(), len(indices)))
     curves = {}
     for molecule, density in zip(molecules, densities, strict=True):
         for atom, (i, _) in enumerate(molecule.members):
             z, core = int(molecule.numbers[atom]), int(density.n_core[atom])
             if (z, core) not in curves:
                 if core:
-                    gaussian = registry.gaussian_not_optional(scatterers[i].scattering_type)
-                    curve = np.array([gaussian.at_d_star_sq(float(s) ** 2) for s in d_star])
+                    curve = neutral_atom(z, d_star)
                 else:
                     radial = quantum.proatom(z)["density"]
                     curve = CubicSpline(nodes, spherical_form_factor(radial, nodes))(d_star)
