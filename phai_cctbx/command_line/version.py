@@ -31,6 +31,7 @@ def versions():
 def run(args=None):
     """Print one line per name."""
     parser = argparse.ArgumentParser(prog="phai_cctbx.version", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
     parser.parse_args(args)
     for name, version in versions().items():
         sys.stdout.write(f"{name:12s} {version}\n")

@@ -34,6 +34,7 @@ from phai_cctbx.training.smiles_grammar import (
     SOLVENTS,
     MoleculeGrammar,
 )
+from phai_cctbx.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -233,6 +234,7 @@ class Program(ProgramTemplate):
     """Makes a library of molecules."""
 
     program_name = "phai_cctbx.molecule_library"
+    version = __version__
     description = __doc__
     datatypes = ["phil"]
     master_phil_str = MASTER_PHIL
