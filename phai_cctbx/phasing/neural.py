@@ -30,6 +30,7 @@ from phai_cctbx.network.model_file import ModelFileError, ModelMetadata, load_mo
 from phai_cctbx.network.normalisation import normalised_amplitudes
 from phai_cctbx.network.recycling import mean_confidence, recycle
 from phai_cctbx.network.threads import one_thread
+from phai_cctbx.phasing.normalisation import to_reference_setting, unique_amplitudes
 from phai_cctbx.phasing.result import PhasingResult
 
 logger = logging.getLogger(__name__)
@@ -164,8 +165,9 @@ class NeuralPhaser:
                 f"Only {amplitudes.size()} unique reflections within the network's resolution of"
                 f" {cut:.2f} A: at least {FEWEST_REFLECTIONS} are needed."
             )
-        to_reference = reference_operator(amplitudes)
-        problem = self._problem(amplitudes.change_basis(to_reference))
+        reference, to_reference = to_reference_setting(amplitudes)
+        # one order of reflections, so that a seed means the same starts in every setting
+        problem = self._problem(reference.sort(by_value="packed_indices"))
         outputs, confidence, n_starts = self._search(problem)
         solutions = self._distinct(problem, outputs, confidence)
         seconds = time.monotonic() - began
@@ -322,41 +324,3 @@ class NeuralPhaser:
             "d_min": f_phased.d_min(),
         }
         return replace(result, figures_of_merit=merit)
-
-
-def unique_amplitudes(f_obs: miller.array) -> miller.array:
-    """Unique amplitudes without Friedel differences, zeros included, absences left out."""
-    if f_obs.is_complex_array():
-        f_obs = f_obs.amplitudes()
-    if f_obs.is_xray_intensity_array():
-        f_obs = f_obs.merge_equivalents(algorithm="gaussian").array() if _repeated(f_obs) else f_obs
-        f_obs = f_obs.customized_copy(
-            data=flex.sqrt(flex.double(np.maximum(f_obs.data().as_numpy_array(), 0.0))), sigmas=None
-        )
-    f_obs = f_obs.customized_copy(sigmas=None)
-    if f_obs.anomalous_flag():
-        f_obs = f_obs.average_bijvoet_mates()
-    f_obs = f_obs.merge_equivalents().array() if _repeated(f_obs) else f_obs.map_to_asu()
-    f_obs = f_obs.select(~f_obs.sys_absent_flags().data())
-    return f_obs.select(f_obs.indices() != (0, 0, 0)).set_observation_type_xray_amplitude()
-
-
-def _repeated(array: miller.array) -> bool:
-    return not array.is_unique_set_under_symmetry()
-
-
-def reference_operator(f_obs: miller.array):
-    """Change of basis to the reference setting of the group, on a reduced cell.
-
-    The reduced cell comes first, so that all settings of one crystal end on the
-    same axes.
-
-    Returns
-    -------
-    cctbx.sgtbx.change_of_basis_op
-    """
-    if f_obs.space_group_info().type().number() <= 2:
-        return f_obs.change_of_basis_op_to_niggli_cell()
-    best = f_obs.change_of_basis_op_to_best_cell()
-    reference = f_obs.change_basis(best).change_of_basis_op_to_reference_setting()
-    return reference * best

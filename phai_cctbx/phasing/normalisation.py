@@ -311,15 +311,34 @@ def wilson_plot(
     return WilsonPlot(scale=float(scale), b=bounded, at_bound=at_bound)
 
 
+def reference_operator(crystal_symmetry) -> sgtbx.change_of_basis_op:
+    """Change of basis to the reference setting of the group, on a reduced cell.
+
+    The cell is Niggli's in P 1 and P -1, else the best one of cctbx, so that all settings of one
+    crystal end on the same axes.
+
+    Parameters
+    ----------
+    crystal_symmetry : cctbx.crystal.symmetry
+        Or anything that is one: a miller.array, an xray.structure.
+    """
+    if crystal_symmetry.space_group_info().type().number() <= 2:
+        return crystal_symmetry.change_of_basis_op_to_niggli_cell()
+    to_reference = crystal_symmetry.change_of_basis_op_to_reference_setting()
+    reference = crystal_symmetry.change_basis(to_reference)
+    to_best = reference.change_of_basis_op_to_best_cell()
+    back = (
+        reference.space_group_info().change_basis(to_best).change_of_basis_op_to_reference_setting()
+    )
+    return back * to_best * to_reference
+
+
 def to_reference_setting(array: miller.array) -> tuple[miller.array, sgtbx.change_of_basis_op]:
     """The array in the reference setting of its space group, and the operator that led there.
 
-    In P 1 and P -1 that is the Niggli reduced cell. Phases follow the change of origin.
+    Phases follow the change of origin.
     """
-    if array.space_group_info().type().number() <= 2:
-        cb_op = array.change_of_basis_op_to_niggli_cell()
-    else:
-        cb_op = array.space_group_info().change_of_basis_op_to_reference_setting()
+    cb_op = reference_operator(array)
     return array.change_basis(cb_op).map_to_asu(), cb_op
 
 

@@ -11,7 +11,7 @@ import torch
 from cctbx import miller, sgtbx
 
 from phai_cctbx.network.phai import sphere_indices
-from phai_cctbx.phasing.neural import reference_operator
+from phai_cctbx.phasing.normalisation import reference_operator
 
 #: Allowed origins of P 1 21/c 1.
 ORIGINS = np.array(list(product((0.0, 0.5), repeat=3)))

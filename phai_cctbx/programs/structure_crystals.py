@@ -13,7 +13,7 @@ from cctbx import xray
 from cctbx.eltbx import tiny_pse
 from libtbx.utils import Sorry
 
-from phai_cctbx.phasing.neural import reference_operator
+from phai_cctbx.phasing.normalisation import reference_operator
 from phai_cctbx.training.crystals import Crystal
 
 logger = logging.getLogger(__name__)

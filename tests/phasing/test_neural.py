@@ -1,0 +1,138 @@
+"""The neural phaser: whatever describes the crystal, the same answer; honest confidence."""
+
+import numpy as np
+import pytest
+
+# cctbx
+from cctbx import crystal, miller, sgtbx, xray
+from cctbx.array_family import flex
+from libtbx.utils import Sorry
+
+from phai_cctbx.phasing.neural import BUNDLED_MODEL, NeuralPhaser
+from phai_cctbx.phasing.scoring import score_r
+
+torch = pytest.importorskip("torch")
+
+
+def naphthalene() -> xray.structure:
+    """Naphthalene at 123 K: P 21/a, half a molecule (Brock & Dunitz, Acta Cryst. B38, 2218, 1982;
+    coordinates rounded to 0.001)."""
+    structure = xray.structure(
+        crystal_symmetry=crystal.symmetry((8.098, 5.953, 8.652, 90, 124.4, 90), "P 1 21/a 1")
+    )
+    sites = [
+        (0.082, 0.019, 0.328), (0.112, 0.162, 0.223), (0.048, 0.105, 0.037),
+        (0.076, 0.251, -0.075), (0.013, 0.191, -0.255),
+    ]  # fmt: skip
+    for i, site in enumerate(sites, 1):
+        structure.add_scatterer(xray.scatterer(f"C{i}", site=site, u=0.03, scattering_type="C"))
+    return structure
+
+
+@pytest.fixture(scope="module")
+def f_calc():
+    return naphthalene().structure_factors(d_min=2.0).f_calc()
+
+
+@pytest.fixture(scope="module")
+def result(f_calc):
+    return NeuralPhaser(seed=1)(abs(f_calc))
+
+
+def test_phases_naphthalene(f_calc, result):
+    assert score_r(result.f_phased, f_calc).r > 0.95
+
+
+def test_result_has_the_reflections_and_amplitudes_of_the_data(f_calc, result):
+    data = abs(f_calc).map_to_asu()
+    assert result.f_phased.size() == result.confidence.size() == data.size()
+    matched = miller.match_indices(data.indices(), result.f_phased.indices()).pairs()
+    assert matched.size() == data.size()
+    there = data.select(matched.column(0)).data()
+    here = abs(result.f_phased).select(matched.column(1)).data()
+    assert flex.max(flex.abs(there - here)) < 1e-9
+    assert result.f_phased.crystal_symmetry().is_similar_symmetry(data.crystal_symmetry())
+    confidence = result.confidence.data().as_numpy_array()
+    assert (confidence >= 0).all()
+    assert (confidence <= 1).all()
+
+
+def test_phases_obey_the_symmetry(result):
+    phased = result.f_phased
+    deviation = np.angle(
+        phased.data().as_numpy_array()
+        * np.exp(-1j * phased.phase_transfer(phased, deg=False).phases().data().as_numpy_array())
+    )
+    assert np.abs(deviation[np.abs(phased.data().as_numpy_array()) > 1e-6]).max() < 1e-6
+
+
+def test_same_seed_same_phases(f_calc, result):
+    again = NeuralPhaser(seed=1)(abs(f_calc))
+    assert (again.f_phased.data() == result.f_phased.data()).all_eq(True)
+
+
+@pytest.mark.parametrize("to_setting", ["c,b,-a-c", "a,b,c-a", "-a,c,b", "b,c,a"])
+def test_setting_changes_nothing(f_calc, result, to_setting):
+    cb_op = sgtbx.change_of_basis_op(to_setting)
+    other = NeuralPhaser(seed=1)(abs(f_calc.change_basis(cb_op)))
+    assert other.figures_of_merit["expected_r"] == pytest.approx(
+        result.figures_of_merit["expected_r"], abs=1e-4
+    )
+    assert score_r(other.f_phased, f_calc.change_basis(cb_op)).r == pytest.approx(
+        score_r(result.f_phased, f_calc).r, abs=1e-4
+    )
+
+
+def test_intensities_and_anomalous_data_are_taken(f_calc):
+    intensities = abs(f_calc).set_observation_type_xray_amplitude().f_as_f_sq()
+    assert score_r(NeuralPhaser(seed=1)(intensities).f_phased, f_calc).r > 0.95
+    anomalous = naphthalene().structure_factors(d_min=2.0, anomalous_flag=True).f_calc()
+    found = NeuralPhaser(seed=1)(abs(anomalous).set_observation_type_xray_amplitude())
+    assert not found.f_phased.anomalous_flag()
+    assert score_r(found.f_phased, f_calc).r > 0.95
+
+
+def test_data_beyond_the_network_are_left_for_the_extension():
+    f_calc = naphthalene().structure_factors(d_min=0.9).f_calc()
+    found = NeuralPhaser(seed=1)(abs(f_calc))
+    assert found.f_phased.d_min() >= 2.0 - 1e-6
+    assert found.f_phased.size() == f_calc.select(f_calc.d_spacings().data() >= 2.0).size()
+
+
+@pytest.mark.parametrize("symbol", ["P 1", "P 1 21 1", "P 21 21 21", "P 43", "R 3 :H", "F d d 2"])
+def test_any_group_gives_phases_that_its_symmetry_allows(symbol):
+    group = sgtbx.space_group_info(symbol)
+    symmetry = group.any_compatible_crystal_symmetry(volume=250 * group.group().order_z())
+    f_obs = miller.build_set(symmetry, anomalous_flag=False, d_min=2.0).array(
+        data=flex.double(
+            np.random.default_rng(0).rayleigh(
+                size=miller.build_set(symmetry, anomalous_flag=False, d_min=2.0).size()
+            )
+        )
+    )
+    found = NeuralPhaser(n_starts=2, n_passes=2)(f_obs.set_observation_type_xray_amplitude())
+    assert found.f_phased.size() == f_obs.size()
+    centric = found.f_phased.select_centric()
+    restriction = centric.indices()
+    group = centric.space_group()
+    for h, value in zip(restriction, centric.data(), strict=True):
+        if abs(value) > 1e-6:
+            assert group.phase_restriction(h).is_valid_phase(np.angle(value), False, 1e-3)
+
+
+def test_wrong_model_file_is_a_sorry(tmp_path):
+    path = tmp_path / "model.pt"
+    path.write_text("nothing")
+    with pytest.raises(Sorry, match=r"model\.pt"):
+        NeuralPhaser(model=path)
+
+
+def test_too_few_reflections_is_a_sorry(f_calc):
+    with pytest.raises(Sorry, match="unique reflections"):
+        NeuralPhaser(d_min=7.5)(abs(f_calc))
+
+
+def test_bundled_model_says_what_it_is():
+    metadata = NeuralPhaser(model=BUNDLED_MODEL).metadata
+    assert {2, 14} <= set(metadata.groups)
+    assert metadata.training["crystals"] > 0
