@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from html import escape
+from zlib import crc32
 
 import numpy as np
 
@@ -95,7 +96,7 @@ class Chart:
             parts.append(
                 f'<text x="{x:.1f}" y="{y0 + 16}" text-anchor="middle">{escape(label)}</text>'
             )
-        identity = f"c{abs(hash((title, len(self._shapes)))) % 10**8}"
+        identity = f"clip{crc32(title.encode()):x}"
         parts.append(
             f'<clipPath id="{identity}"><rect x="{x0}" y="{y1 - 3}" width="{x1 - x0 + 3}"'
             f' height="{y0 - y1 + 6}"/></clipPath><g clip-path="url(#{identity})">'

@@ -54,6 +54,7 @@ class CellMap:
         self.unit_cell = coefficients.unit_cell()
         self.d_min = d_min
         self.sigma = float(self.values.std())
+        self._spline = ndimage.spline_filter(self.values, mode="grid-wrap")
 
     def at(self, points) -> np.ndarray:
         """Density at Cartesian points (A), shape (..., 3)."""
@@ -61,7 +62,7 @@ class CellMap:
         to_fractional = np.array(self.unit_cell.fractionalization_matrix()).reshape(3, 3)
         grid = (points @ to_fractional.T) * self.values.shape
         return ndimage.map_coordinates(
-            self.values, grid.reshape(-1, 3).T, order=3, mode="grid-wrap"
+            self._spline, grid.reshape(-1, 3).T, mode="grid-wrap", prefilter=False
         ).reshape(points.shape[:-1])
 
 
