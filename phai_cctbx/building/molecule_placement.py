@@ -37,8 +37,10 @@ from phai_cctbx.phasing.origins import change_hand, hand_is_free
 
 logger = logging.getLogger(__name__)
 
-N_CANDIDATES = 40
-"""Places of a search that are fitted."""
+N_CANDIDATES, N_CANDIDATES_MAX, FITTED_ATOMS = 40, 200, 1500
+"""Places of a search that are fitted: at least and at most, and atoms of all of them together.
+
+Small molecules look alike in many orientations, and are fitted quickly."""
 
 N_KEPT_WAYS = 5
 """Ways that are carried on to the next molecule."""
@@ -234,7 +236,8 @@ def _trials(f_obs, diffraction, molecule, weight, ways, maps, seed):
         max(N_ORIENTATIONS_IN_ALL // n_conformers, 1),
     )
     trials = []
-    n_each = max(N_CANDIDATES // len(ways), N_KEPT_WAYS)
+    n_fitted = np.clip(FITTED_ATOMS // len(molecule.elements), N_CANDIDATES, N_CANDIDATES_MAX)
+    n_each = max(int(n_fitted) // len(ways), N_KEPT_WAYS)
     phased = phased_search(diffraction, molecule, [(f, w) for f, w, _ in maps], n_rotations, n_each)
     for way in ways:
         f_part = None if way is None else diffraction.f_calc(way)

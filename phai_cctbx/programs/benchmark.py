@@ -27,6 +27,7 @@ from phai_cctbx.version import __version__
 JOBS = {
     "phasing": "phai_cctbx.programs.benchmark_phasing",
     "solve": "phai_cctbx.programs.benchmark_solve",
+    "molecule": "phai_cctbx.programs.benchmark_molecule",
     "aspherical": "phai_cctbx.programs.benchmark_aspherical",
 }
 
@@ -64,6 +65,9 @@ model = None
 n_starts = None
   .type = int(value_min=1)
   .help = Random starts, by default as many as the strategy takes
+molecules = None
+  .type = str
+  .help = Table of the molecules of job=molecule, tab-separated columns id, smiles, copies
 seed = 0
   .type = int
   .help = Seed of the random starts
@@ -109,6 +113,8 @@ Measures phasing and structure solution on a folder of known structures.
             raise Sorry(f"d_min={params.d_min}: a resolution in A is expected, or 0 for all data.")
         if params.model is not None and not Path(params.model).is_file():
             raise Sorry(f"model={params.model}: no such file.")
+        if params.molecules is not None and not Path(params.molecules).is_file():
+            raise Sorry(f"molecules={params.molecules}: no such file.")
         self.job = importlib.import_module(JOBS[params.job])
         if params.kinds and not set(params.kinds) <= set(self.job.JOB_KINDS):
             raise Sorry(f"job={params.job} runs on {' and '.join(self.job.JOB_KINDS)} data alone.")
@@ -126,6 +132,7 @@ Measures phasing and structure solution on a folder of known structures.
             model=params.model and str(Path(params.model).resolve()),
             n_starts=params.n_starts,
             seed=params.seed,
+            molecules=params.molecules and str(Path(params.molecules).resolve()),
         )
         kept = {(row.kind, row.id) for row in self.rows}
         tasks = [

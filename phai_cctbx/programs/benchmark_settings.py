@@ -20,6 +20,8 @@ class Settings:
     n_starts : int or None
         Random starts, None for the strategy's own number.
     seed : int
+    molecules : str or None
+        Table of known molecules for job=molecule.
     """
 
     d_min: float | None = None
@@ -27,6 +29,7 @@ class Settings:
     model: str | None = None
     n_starts: int | None = None
     seed: int = 0
+    molecules: str | None = None
 
     def phaser_options(self) -> dict:
         """Options of the phaser that were given."""

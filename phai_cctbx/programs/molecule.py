@@ -1,0 +1,215 @@
+"""A known molecule built into measured data: read, place, refine, judge, and say so in the log."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# cctbx
+from libtbx.utils import Sorry
+
+from phai_cctbx.building.molecule import Molecule, read_molecules
+from phai_cctbx.building.molecule_placement import PlacementResult, place
+from phai_cctbx.io.crystal_data import CrystalData
+from phai_cctbx.phasing.normalisation import PreparedData
+from phai_cctbx.refinement.molecule_judgement import Judgement, judge
+from phai_cctbx.refinement.molecule_refinement import MoleculeRefinement, refine_molecule
+
+logger = logging.getLogger(__name__)
+
+DISPLACED = 0.6
+"""Copies per asymmetric unit below this are one molecule on a special position."""
+
+
+@dataclass(frozen=True)
+class MoleculeResult:
+    """A known molecule in a crystal.
+
+    Attributes
+    ----------
+    molecules : tuple of Molecule
+        Every copy in the asymmetric unit.
+    placed : PlacementResult
+    refined : MoleculeRefinement
+    judgement : Judgement
+    seconds : float
+    """
+
+    molecules: tuple[Molecule, ...]
+    placed: PlacementResult
+    refined: MoleculeRefinement
+    judgement: Judgement
+    seconds: float
+
+    def summary(self) -> dict:
+        """The figures for the .json file."""
+        judgement, refined = self.judgement, self.refined
+        return {
+            "molecules": [molecule.name for molecule in self.molecules],
+            "right": judgement.right,
+            "reasons": list(judgement.reasons),
+            "held_out_r": judgement.held_out_r,
+            "log_likelihood_gap": judgement.log_likelihood_gap,
+            "restraint_rms": judgement.restraint_rms,
+            "r1_placed": self.placed.best.r1,
+            "found_by": self.placed.best.origin,
+            "level": refined.level.name,
+            "levels": [
+                {
+                    "name": level.name,
+                    "n_parameters": level.n_parameters,
+                    "n_restraints": level.n_restraints,
+                    "held_out_r": level.held_out_r,
+                }
+                for level in refined.levels
+            ],
+            "atoms": [
+                {
+                    "label": atom.label,
+                    "correlation": atom.correlation,
+                    "share": atom.share,
+                    "flagged": atom.flagged,
+                }
+                for atom in judgement.atoms
+            ],
+            "fragments": [
+                {"atoms": part.label, "correlation": part.correlation, "flagged": part.flagged}
+                for part in judgement.fragments
+            ],
+            "seconds": self.seconds,
+        }
+
+
+def build_molecules(
+    data: CrystalData,
+    prepared: PreparedData,
+    sources: Sequence[str],
+    copies: Sequence[int] = (),
+    phase_sets: Sequence = (),
+    seed: int = 0,
+    progress=None,
+) -> MoleculeResult:
+    """Place, refine and judge known molecules.
+
+    Parameters
+    ----------
+    data : CrystalData
+    prepared : PreparedData
+    sources : sequence of str
+        SMILES, InChI or files (see `phai_cctbx.building.molecule.read_molecules`).
+    copies : sequence of int, optional
+        Copies of each source in the asymmetric unit. By default what the cell contents say for a
+        single source (1/2 and less is one molecule on a special position), otherwise 1.
+    phase_sets : sequence of phai_cctbx.phasing.result.PhasingResult
+        May be empty.
+    seed : int
+    progress : callable, optional
+        Called with (steps done, steps in all).
+
+    Returns
+    -------
+    MoleculeResult
+
+    Raises
+    ------
+    libtbx.utils.Sorry
+        If a source is no molecule, `copies` does not fit or the data are too few.
+    """
+    began = time.monotonic()
+    copies = list(copies)
+    if copies and len(copies) != len(sources):
+        raise Sorry(
+            f"copies={' '.join(map(str, copies))}: {len(copies)} numbers for {len(sources)}"
+            " molecules, one for each is expected."
+        )
+    if any(n < 1 for n in copies):
+        raise Sorry("copies= counts whole molecules: 1 for one on a special position, too.")
+    sets = [read_molecules(source, seed) for source in sources]
+    per_unit = [_per_asymmetric_unit(data, molecules) for molecules in sets]
+    placed_molecules, weights = [], []
+    for k, molecules in enumerate(sets):
+        share = per_unit[k]
+        number = copies[k] if copies else max(1, round(share)) if len(sets) == 1 else 1
+        weight = share if share < DISPLACED else 1.0
+        placed_molecules += molecules * number
+        weights += [weight] * (len(molecules) * number)
+    largest_first = sorted(
+        range(len(placed_molecules)), key=lambda i: -len(placed_molecules[i].heavy)
+    )
+    placed_molecules = [placed_molecules[i] for i in largest_first]
+    weights = [weights[i] for i in largest_first]
+    for molecule, weight in zip(placed_molecules, weights, strict=True):
+        on = "" if weight == 1 else f", {weight:.3g} of it unique: on a special position"
+        logger.info("To place: %s%s", molecule.name, on)
+    placed = place(
+        prepared.f_obs,
+        placed_molecules,
+        weights,
+        phase_sets,
+        radiation=data.radiation,
+        seed=seed,
+        progress=progress,
+    )
+    refined = refine_molecule(
+        prepared.f_sq,
+        prepared.f_obs,
+        placed.best,
+        radiation=data.radiation,
+        wavelength=data.wavelength,
+        seed=seed,
+    )
+    judgement = judge(prepared.f_obs, placed, refined)
+    for line in judgement_lines(judgement):
+        logger.info("%s", line)
+    return MoleculeResult(
+        tuple(placed_molecules), placed, refined, judgement, time.monotonic() - began
+    )
+
+
+def _per_asymmetric_unit(data, molecules) -> float:
+    """Copies of the molecules of one source in the asymmetric unit that the cell contents allow.
+
+    It is the mean over elements other than hydrogen, and Z where the contents are an estimate.
+    """
+    order = data.crystal_symmetry.space_group().order_z()
+    contents = data.composition.unit_cell_contents
+    if data.composition.source.startswith("estimated"):
+        return 1.0 if data.z is None else data.z / order
+    needed: dict[str, int] = {}
+    for molecule in molecules:
+        for element, n in molecule.composition.items():
+            if element != "H":
+                needed[element] = needed.get(element, 0) + n
+    have = sum(contents.get(element, 0) for element in needed)
+    share = have / sum(needed.values()) / order
+    if share <= 0:
+        return 1.0
+    return share if share < DISPLACED and _divides(share, order) else float(max(1, round(share)))
+
+
+def _divides(share, order) -> bool:
+    """True where a fraction of a molecule, within a tenth, can lie on a special position."""
+    return any(abs(share * k - 1) < 0.1 for k in range(2, order + 1))
+
+
+def judgement_lines(judgement: Judgement) -> list[str]:
+    """The verdict in the log."""
+    lines = [
+        f"Held-out R {judgement.held_out_r:.3f}, log-likelihood gap to the second placement"
+        f" {judgement.log_likelihood_gap:.1f}, strain {judgement.restraint_rms:.2f} estimated"
+        " deviations",
+    ]
+    lines += [
+        f"  {atom.label:<6s} map correlation {atom.correlation:5.2f}, density"
+        f" {100 * atom.share:4.0f} % of its own{'  <- not shown by the data' * atom.flagged}"
+        for atom in judgement.atoms
+    ]
+    lines += [
+        f"  fragment {part.label}: map correlation {part.correlation:.2f}"
+        for part in judgement.fragments
+    ]
+    if judgement.right:
+        return [*lines, "Nothing speaks against this molecule."]
+    return [*lines, *(f"Against this molecule: {reason}." for reason in judgement.reasons)]

@@ -1,0 +1,253 @@
+"""Whether the given molecule is the one in the crystal, by figures that know no answer.
+
+Each atom is left out of the phases and looked for in the density; reflections that
+the refinement did not see, the strain of the geometry and rival placements say the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# cctbx
+from cctbx import miller
+from cctbx.array_family import flex
+
+from phai_cctbx.building.molecule import Molecule
+from phai_cctbx.building.molecule_placement import PlacementResult
+from phai_cctbx.refinement.molecule_refinement import MoleculeRefinement
+
+SPHERE = 1.0
+"""Radius (A) about an atom in which densities are compared."""
+
+N_POINTS = 60
+"""Points in that sphere."""
+
+MIN_ATOM_CORRELATION = 0.5
+"""Omit-map correlation below which an atom is flagged; noise gives 0."""
+
+MAX_OMITTED = 0.1
+"""Share of the scattering up to which phases stand without an atom; a heavier one is judged by the
+difference density on the phases of the whole model."""
+
+MIN_DENSITY_SHARE, MAX_DENSITY_SHARE = 0.5, 1.6
+"""Density left out at an atom, over its own, that is too little and too much for its element."""
+
+MAX_HELD_OUT_R = 0.20
+"""Held-out R of a right molecule is lower; wrong ones stay above (docs/molecule.md)."""
+
+MAX_RESTRAINT_RMS = 2.5
+"""Strain of a right molecule, in estimated deviations, is lower."""
+
+MIN_LOG_LIKELIHOOD_GAP = 3.0
+"""A second placement whose log-likelihood is nearer than this is as likely (odds 20 to 1)."""
+
+
+@dataclass(frozen=True)
+class AtomFigure:
+    """One atom or fragment.
+
+    Attributes
+    ----------
+    label : str
+    correlation : float
+        Of the density that is there when it is left out with its own.
+    share : float
+        Density found over density expected.
+    flagged : bool
+    """
+
+    label: str
+    correlation: float
+    share: float
+    flagged: bool
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict on a molecule and its evidence.
+
+    Attributes
+    ----------
+    right : bool
+        No evidence against the molecule.
+    reasons : tuple of str
+        The evidence against it, or against the placement.
+    held_out_r : float
+    log_likelihood_gap : float
+        To the second-best placement; inf where no other was found.
+    restraint_rms : float
+    atoms, fragments : tuple of AtomFigure
+    """
+
+    right: bool
+    reasons: tuple[str, ...]
+    held_out_r: float
+    log_likelihood_gap: float
+    restraint_rms: float
+    atoms: tuple[AtomFigure, ...]
+    fragments: tuple[AtomFigure, ...]
+
+
+def judge(
+    f_obs: miller.array,
+    placed: PlacementResult,
+    refined: MoleculeRefinement,
+) -> Judgement:
+    """Weigh the evidence on a refined molecule.
+
+    Parameters
+    ----------
+    f_obs : cctbx.miller.array
+        Amplitudes.
+    placed : PlacementResult
+    refined : MoleculeRefinement
+
+    Returns
+    -------
+    Judgement
+    """
+    structure = refined.refinement.xray_structure
+    scatterers = structure.scatterers()
+    heavy = [i for i, s in enumerate(scatterers) if s.element_symbol() not in ("H", "D")]
+    parts = _contributions(f_obs, structure)
+    observed = f_obs.data().as_numpy_array()
+    calculated = parts.sum(axis=1)
+    modulus = np.abs(calculated)
+    observed = observed * (modulus @ modulus) / (observed @ modulus)
+    atoms = tuple(_figure(f_obs, observed, calculated, parts[:, i], structure, i) for i in heavy)
+    by_number = dict(zip(heavy, atoms, strict=True))
+    fragments = tuple(
+        _mean([by_number[i] for i in members]) for members in _fragments(refined.placement, heavy)
+    )
+    gap = placed.log_likelihood_gap(f_obs.size())
+    reasons = []
+    if refined.level.held_out_r > MAX_HELD_OUT_R:
+        reasons.append(f"held-out R {refined.level.held_out_r:.3f} is above {MAX_HELD_OUT_R:.2f}")
+    flagged = [atom.label for atom in atoms if atom.flagged]
+    if flagged:
+        reasons.append(f"the density does not show {', '.join(flagged)}")
+    if refined.restraint_rms > MAX_RESTRAINT_RMS:
+        reasons.append(
+            f"the geometry is strained, {refined.restraint_rms:.1f} estimated deviations"
+        )
+    if gap < MIN_LOG_LIKELIHOOD_GAP:
+        reasons.append(f"another placement is nearly as likely (log L lower by {gap:.1f})")
+    if placed.clashes:
+        reasons.append(f"{len(placed.clashes)} contacts are too short: {placed.clashes[0]}")
+    return Judgement(
+        right=not reasons,
+        reasons=tuple(reasons),
+        held_out_r=refined.level.held_out_r,
+        log_likelihood_gap=gap,
+        restraint_rms=refined.restraint_rms,
+        atoms=atoms,
+        fragments=fragments,
+    )
+
+
+def _contributions(f_obs, structure) -> np.ndarray:
+    """Structure factors of each scatterer with its images, shape (reflections, scatterers)."""
+    columns = []
+    for i in range(structure.scatterers().size()):
+        alone = structure.select(flex.size_t([i]))
+        alone.scattering_type_registry(table=structure.scattering_type_registry().last_table())
+        columns.append(
+            f_obs.structure_factors_from_scatterers(alone, algorithm="direct")
+            .f_calc()
+            .data()
+            .as_numpy_array()
+        )
+    return np.array(columns).T
+
+
+def _figure(f_obs, observed, calculated, own, structure, i) -> AtomFigure:
+    """Density with an atom left out of model and phases, against its own."""
+    rest = calculated - own
+    if (np.abs(own) ** 2).sum() < MAX_OMITTED * (np.abs(calculated) ** 2).sum():
+        left = (observed - np.abs(rest)) * np.exp(1j * np.angle(rest))
+        restored = _restored(f_obs)
+    else:
+        difference = (observed - np.abs(calculated)) * np.exp(1j * np.angle(calculated))
+        left, restored = own + _restored(f_obs) * difference, 1.0
+    points = _sphere(structure, structure.scatterers()[i].site)
+    indices = f_obs.indices().as_vec3_double().as_numpy_array()
+    found, expected = _densities(f_obs, indices, np.stack([left, own], axis=1), points)
+    spread = found.std() * expected.std()
+    correlation = float(np.mean((found - found.mean()) * (expected - expected.mean())) / spread)
+    share = float((found @ expected) / (expected @ expected))
+    flagged = correlation < MIN_ATOM_CORRELATION or not (
+        MIN_DENSITY_SHARE < share * restored < MAX_DENSITY_SHARE
+    )
+    return AtomFigure(structure.scatterers()[i].label, correlation, share * restored, flagged)
+
+
+def _mean(atoms) -> AtomFigure:
+    """A fragment by the means of its atoms."""
+    correlation = float(np.mean([atom.correlation for atom in atoms]))
+    share = float(np.mean([atom.share for atom in atoms]))
+    flagged = correlation < MIN_ATOM_CORRELATION
+    return AtomFigure(" ".join(atom.label for atom in atoms), correlation, share, flagged)
+
+
+def _restored(f_obs) -> float:
+    """Acentric maps without the atom show about half of it (Luzzati, Acta Cryst. 6, 142, 1953)."""
+    return 1.0 if f_obs.space_group().is_centric() else 2.0
+
+
+def _densities(f_obs, indices, coefficients, points):
+    """Values of Fourier syntheses at points; symmetry by turning the points."""
+    total = np.zeros((len(points), coefficients.shape[1]))
+    group = f_obs.space_group()
+    multiplicity = group.multiplicity(f_obs.indices(), False).as_numpy_array() / group.order_p()
+    for operator in list(group)[: group.order_p()]:
+        rotation = np.array(operator.r().as_double()).reshape(3, 3)
+        image = points @ rotation.T + np.array(operator.t().as_double())
+        waves = np.exp(-2j * np.pi * (image @ indices.T)) * multiplicity
+        total += (waves @ coefficients).real
+    return total.T
+
+
+def _sphere(structure, site) -> np.ndarray:
+    """Fractional points spread evenly in a sphere about a site."""
+    i = np.arange(N_POINTS) + 0.5
+    radius = SPHERE * (i / N_POINTS) ** (1 / 3)
+    azimuth, height = np.pi * (1 + np.sqrt(5)) * i, 1 - 2 * ((i * 0.61803398875) % 1.0)
+    flat = np.sqrt(1 - height**2)
+    cart = radius[:, None] * np.stack(
+        [flat * np.cos(azimuth), flat * np.sin(azimuth), height], axis=1
+    )
+    inverse = np.array(structure.unit_cell().fractionalization_matrix()).reshape(3, 3)
+    return np.array(site) + cart @ inverse.T
+
+
+def _fragments(placement, heavy):
+    """Unique non-hydrogen scatterers of each rigid part, where no symmetry cuts the molecules."""
+    if len(heavy) != sum(len(pose.molecule.heavy) for pose in placement.poses):
+        return []
+    parts, begin = [], 0
+    for pose in placement.poses:
+        own = heavy[begin : begin + len(pose.molecule.heavy)]
+        number = dict(zip(pose.molecule.heavy.tolist(), own, strict=True))
+        parts += [[number[i] for i in part] for part in rigid_parts(pose.molecule)]
+        begin += len(own)
+    return parts
+
+
+def rigid_parts(molecule: Molecule) -> list[list[int]]:
+    """Non-hydrogen atoms of each part between rotatable bonds."""
+    cut = {frozenset(torsion.axis) for torsion in molecule.torsions}
+    left, parts = {int(i) for i in molecule.heavy}, []
+    while left:
+        waiting = [left.pop()]
+        part = [*waiting]
+        while waiting:
+            i = waiting.pop()
+            for j in molecule.neighbours[i]:
+                if j in left and frozenset((i, j)) not in cut:
+                    left.remove(j)
+                    part.append(j)
+                    waiting.append(j)
+        parts.append(sorted(part))
+    return sorted(parts)
