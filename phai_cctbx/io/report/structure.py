@@ -109,6 +109,15 @@ def final_table(solution) -> Html:
     ]
     if solution.extinction is not None:
         rows.append(["Extinction", f"{solution.extinction:.4f}"])
+    if solution.absolute_structure is not None:
+        hand = solution.absolute_structure
+        rows.append(
+            [
+                "Absolute structure",
+                f"Hooft y = {hand.hooft:.3f} \u00b1 {hand.hooft_esd:.3f}"
+                f" from {hand.n_pairs} Bijvoet pairs",
+            ]
+        )
     return table(("Figure", "Value"), rows)
 
 

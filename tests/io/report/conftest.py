@@ -106,6 +106,7 @@ def refined(structure, f_sq):
         history=tuple(history),
         weighting=(0.1, 0.0),
         extinction=None,
+        absolute_structure=SimpleNamespace(hooft=0.02, hooft_esd=0.05, n_pairs=120),
         difference_peak=0.2,
         difference_hole=-0.2,
         difference_rms=0.05,

@@ -64,6 +64,7 @@ def test_figures_of_the_refinement_stand_in_it(solved_result, written):
     solution = solved_result.solution
     for figure in (solution.r1, solution.wr2, solution.r1_all):
         assert f"{figure:.4f}" in text
+    assert "Hooft y = 0.020 \u00b1 0.050 from 120 Bijvoet pairs" in text
     assert "<h2>Refinement</h2>" in text and "by the refined structure" in text
     expected = re.search(r"by r = ([\d.]+); ([\d.]+) were expected", text)
     assert 0.5 < float(expected[1]) <= 1
