@@ -73,7 +73,7 @@ TORSION_STEP = 60
 """Steps (degrees) in which rotatable bonds of the best placement are turned."""
 
 N_TRIES = 4
-"""Searches while none is convincing; after the first with random torsions."""
+"""Searches while none is convincing: by |F|, in maps as well, then with random torsions."""
 
 N_RANDOM_CONFORMERS = 24
 """Random conformers of each such search."""
@@ -135,8 +135,8 @@ def place(
         Every copy in the asymmetric unit, in the order in which they are placed.
     weights : sequence of float, optional
         Occupancy of each: 1/2 for a molecule on a centre of inversion. 1 by default.
-    phase_sets : sequence of phai_cctbx.phasing.result.PhasingResult
-        May be empty.
+    phase_sets : sequence of phai_cctbx.phasing.result.PhasingResult, or callable
+        May be empty. A function that returns them is called where |F| alone does not convince.
     radiation : {"xray", "electron", "neutron"}
     seed : int
     progress : callable, optional
@@ -161,26 +161,20 @@ def place(
         )
     elements = {element for molecule in molecules for element in molecule.elements}
     diffraction = Diffraction(f_obs, elements, radiation)
-    maps = _maps(f_obs, phase_sets)
     found: list[Placement] = []
     n_fitted = 0
     total = N_TRIES * len(molecules)
     for attempt in range(N_TRIES):
+        maps = []
+        if attempt == 1:
+            maps = _maps(f_obs, phase_sets() if callable(phase_sets) else phase_sets)
         ways: list[Placement | None] = [None]
         for k, (molecule, weight) in enumerate(zip(molecules, weights, strict=True)):
             if progress:
                 progress(attempt * len(molecules) + k, total)
-            if attempt:
+            if attempt and not maps:
                 molecule = molecule.with_random_torsions(N_RANDOM_CONFORMERS, seed + attempt)
-            trials = _trials(
-                f_obs,
-                diffraction,
-                molecule,
-                weight,
-                ways,
-                maps if attempt == 0 else [],
-                seed + attempt,
-            )
+            trials = _trials(f_obs, diffraction, molecule, weight, ways, maps, seed + attempt)
             n_fitted += len(trials)
             ways = _distinct(
                 [_fitted(diffraction, trial, N_ROUGH_STEPS) for trial in trials], diffraction

@@ -57,20 +57,27 @@ def run(entry: Entry, settings) -> Row:
         composition=data.composition.unit_cell_contents,
         radiation=data.radiation,
     )
-    phase_sets, r, message = [], None, ""
     reference = reference_structure(entry.model_path)
-    try:
-        phasing = NeuralPhaser(seed=settings.seed, **settings.phaser_options())(prepared.f_obs)
-        phase_sets = [phasing, *phasing.alternatives]
-        f_calc = phasing.f_phased.structure_factors_from_scatterers(
-            reference, algorithm="direct"
-        ).f_calc()
-        r = score_r(phasing.f_phased, f_calc).r
-    except Sorry as error:
-        message = f", no phases ({' '.join(str(error).split())[:60]})"
+    said = []
+    phases = []
+
+    def phase_sets():
+        try:
+            phaser = NeuralPhaser(seed=settings.seed, **settings.phaser_options())
+            phases.append(phaser(prepared.f_obs))
+        except Sorry as error:
+            said.append(f"no phases ({' '.join(str(error).split())[:60]})")
+            return []
+        return [phases[0], *phases[0].alternatives]
+
     result = build_molecules(
         data, prepared, [smiles], [copies] if copies else [], phase_sets, settings.seed
     )
+    r = None
+    if phases:
+        f_phased = phases[0].f_phased
+        f_calc = f_phased.structure_factors_from_scatterers(reference, algorithm="direct").f_calc()
+        r = score_r(f_phased, f_calc).r
     refined = result.refined
     comparison = compare(refined.refinement.xray_structure, reference, TOLERANCE)
     n_atoms = comparison.n_matched + comparison.n_missing
@@ -96,7 +103,7 @@ def run(entry: Entry, settings) -> Row:
             f"{comparison.n_matched} of {n_atoms} atoms; held-out R"
             f" {result.judgement.held_out_r:.3f}, free {free[0] if free else np.nan:.3f};"
             f" judged {'right' if result.judgement.right else 'wrong'}; {refined.level.name};"
-            f" found by {result.placed.best.origin}{message}"
+            f" found by {result.placed.best.origin}{''.join('; ' + text for text in said)}"
         ),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 # cctbx
@@ -12,8 +12,11 @@ from libtbx.utils import Sorry
 
 from phai_cctbx.building.molecule import Molecule, read_molecules
 from phai_cctbx.building.molecule_placement import PlacementResult, place
+from phai_cctbx.building.peaks import fourier_map
 from phai_cctbx.io.crystal_data import CrystalData
 from phai_cctbx.phasing.normalisation import PreparedData
+from phai_cctbx.refinement.completion import Solution, Step, cell_contents
+from phai_cctbx.refinement.maps import difference_coefficients
 from phai_cctbx.refinement.molecule_judgement import Judgement, judge
 from phai_cctbx.refinement.molecule_refinement import MoleculeRefinement, refine_molecule
 
@@ -81,13 +84,48 @@ class MoleculeResult:
             "seconds": self.seconds,
         }
 
+    def solution(self, prepared: PreparedData) -> Solution:
+        """The refined molecules as every finished structure is handed on."""
+        result = self.refined.refinement
+        statistics = fourier_map(difference_coefficients(result, prepared.f_sq)).statistics()
+        n_atoms = sum(s.element_symbol() != "H" for s in result.xray_structure.scatterers())
+        return Solution(
+            xray_structure=result.xray_structure,
+            solved=self.judgement.right,
+            r1=result.r1,
+            r1_all=result.r1_all,
+            wr2=result.wr2,
+            goof=result.goof,
+            weighting=(result.weighting.a, result.weighting.b),
+            n_reflections=result.n_reflections,
+            n_observed=result.n_observed,
+            n_parameters=result.n_parameters,
+            n_restraints=result.n_restraints,
+            difference_peak=statistics.max(),
+            difference_hole=statistics.min(),
+            difference_rms=statistics.sigma(),
+            max_shift_over_esd=result.max_shift_over_esd,
+            covariance=result.covariance,
+            scale_factor=result.scale_factor,
+            extinction=None,
+            extinction_esd=None,
+            composition=cell_contents(result.xray_structure),
+            history=(
+                Step("known molecules placed", self.placed.best.r1, n_atoms),
+                Step(self.refined.level.name, result.r1, n_atoms),
+            ),
+            warnings=tuple(f"Against this molecule: {text}." for text in self.judgement.reasons),
+            refinement=result,
+            riding=self.refined.groups,
+        )
+
 
 def build_molecules(
     data: CrystalData,
     prepared: PreparedData,
     sources: Sequence[str],
     copies: Sequence[int] = (),
-    phase_sets: Sequence = (),
+    phase_sets: Sequence | Callable = (),
     seed: int = 0,
     progress=None,
 ) -> MoleculeResult:
@@ -102,8 +140,8 @@ def build_molecules(
     copies : sequence of int, optional
         Copies of each source in the asymmetric unit. By default what the cell contents say for a
         single source (1/2 and less is one molecule on a special position), otherwise 1.
-    phase_sets : sequence of phai_cctbx.phasing.result.PhasingResult
-        May be empty.
+    phase_sets : sequence of phai_cctbx.phasing.result.PhasingResult, or callable
+        May be empty. A function that returns them is called where |F| alone does not convince.
     seed : int
     progress : callable, optional
         Called with (steps done, steps in all).

@@ -33,6 +33,7 @@ from phai_cctbx.phasing.normalisation import PreparedData, prepare
 from phai_cctbx.phasing.result import PhasingResult
 from phai_cctbx.phasing.scoring import R_SOLVED, score_r
 from phai_cctbx.programs import report as listing
+from phai_cctbx.programs.molecule import MoleculeResult, build_molecules
 from phai_cctbx.programs.output_files import OutputFiles
 from phai_cctbx.programs.result_files import write_phases, write_structure
 from phai_cctbx.refinement.completion import Solution, complete_structure
@@ -54,7 +55,7 @@ PREFIX_SUFFIX = "_phai"
 #: The files of a run; the report is the last of them.
 EXTENSIONS = ("res", "cif", "fcf", "mtz", "ccp4", "log", "json", "eff", "html")
 #: How `SolveResult.solved` was decided.
-BY_R1, BY_CONFIDENCE = "r1", "confidence"
+BY_R1, BY_CONFIDENCE, BY_MOLECULE = "r1", "confidence", "molecule"
 
 HYDROGENS = ("H", "D")
 
@@ -96,6 +97,13 @@ structure {
   hydrogens = True
     .type = bool
     .help = Place hydrogens
+  molecule = None
+    .type = str
+    .multiple = True
+    .help = A known molecule (SMILES, InChI, .mol, .sdf, .xyz or .cif), once for each kind
+  copies = None
+    .type = ints(value_min=1)
+    .help = Copies of each molecule in the asymmetric unit, by default what the contents say
 }
 output {
   directory = "."
@@ -119,7 +127,7 @@ class SolveResult:
     solved : bool
     solved_by : str
         ``"r1"``: by the refined structure. ``"confidence"``: by the phases alone, where the data
-        are too coarse to build freely.
+        are too coarse to build freely. ``"molecule"``: nothing speaks against the molecule given.
     data : CrystalData
     prepared : PreparedData
     phasing : PhasingResult
@@ -130,6 +138,8 @@ class SolveResult:
     files : dict of str to pathlib.Path
         Extension -> result file.
     seconds : float
+    known : MoleculeResult or None
+        Where a molecule was given.
     """
 
     solved: bool
@@ -141,6 +151,7 @@ class SolveResult:
     warnings: tuple[str, ...]
     files: dict[str, Path]
     seconds: float
+    known: MoleculeResult | None = None
 
     @property
     def exit_status(self) -> int:
@@ -238,6 +249,7 @@ class SolveResult:
                 "n_parameters": solution and solution.n_parameters,
                 "difference_peak": solution and solution.difference_peak,
                 "difference_hole": solution and solution.difference_hole,
+                "molecule": self.known and self.known.summary(),
                 "files": {name: path.name for name, path in self.files.items()},
                 "version": __version__,
             }
@@ -255,6 +267,8 @@ def solve(
     n_attempts: int = 2,
     anisotropic: bool = True,
     hydrogens: bool = True,
+    molecule=None,
+    copies=None,
     directory=".",
     prefix: str | None = None,
     report: bool = True,
@@ -282,6 +296,10 @@ def solve(
         Phasing begins anew, with the next seed, while nothing completes to a structure.
     anisotropic, hydrogens : bool
         Whether to refine anisotropic displacements and to place hydrogens.
+    molecule : str, path-like or sequence of them, optional
+        Known molecules (docs/molecule.md): they are placed and refined as they are.
+    copies : int or sequence of int, optional
+        Copies of each in the asymmetric unit.
     directory : path-like
         Folder of the result files.
     prefix : str, optional
@@ -303,6 +321,8 @@ def solve(
         If the input cannot be used or a file cannot be written. No result file is left then.
     """
     began = time.monotonic()
+    molecules = [str(m) for m in _listed(molecule)]
+    copies = [int(n) for n in _listed(copies)]
     parameters = {
         "input.path": path,
         "input.hkl": hkl,
@@ -314,6 +334,8 @@ def solve(
         "phasing.n_attempts": n_attempts,
         "structure.anisotropic": anisotropic,
         "structure.hydrogens": hydrogens,
+        "structure.molecule": molecules,
+        "structure.copies": copies or None,
         "output.directory": directory,
         "output.prefix": prefix,
         "output.report": report,
@@ -338,7 +360,24 @@ def solve(
             radiation=data.radiation,
         )
         _log("", *listing.data_lines(data, prepared))
-        if prepared.f_obs.d_min() > BUILD_D_MIN:
+        known = None
+        if molecules:
+            candidates = _phase(data, prepared, parameters, seed, progress)
+            _log(*listing.heading("Known molecule"))
+            known = build_molecules(
+                data,
+                prepared,
+                molecules,
+                copies,
+                candidates,
+                seed,
+                lambda done, total: progress("placing", done, total),
+            )
+            solution = known.solution(prepared)
+            outcome = _Outcome(candidates[0], solution, ())
+            solved_by, solved = BY_MOLECULE, outcome.solved
+            _log(*listing.heading("Refined structure"), *listing.solution_lines(solution))
+        elif prepared.f_obs.d_min() > BUILD_D_MIN:
             phasing = _phase(data, prepared, parameters, seed, progress)[0]
             _log(
                 "",
@@ -360,11 +399,19 @@ def solve(
             warnings=_warnings(data, prepared, outcome),
             files=files.paths,
             seconds=time.monotonic() - began,
+            known=known,
         )
         _log(*listing.heading("Summary"), *listing.summary_lines(result))
         progress("writing", 0, 1)
         _write(result, files, eff, log)
     return result
+
+
+def _listed(value) -> list:
+    """What was given once, several times or not at all, as a list."""
+    if value is None or isinstance(value, str | os.PathLike | int):
+        value = [value]
+    return [each for each in value if each is not None]
 
 
 def parameters_as_phil(parameters: dict) -> str:

@@ -89,6 +89,8 @@ input cannot be used, 2 wrong usage, 3 not solved.
                 n_attempts=params.phasing.n_attempts,
                 anisotropic=params.structure.anisotropic,
                 hydrogens=params.structure.hydrogens,
+                molecule=params.structure.molecule,
+                copies=params.structure.copies,
                 directory=params.output.directory,
                 prefix=params.output.prefix,
                 report=params.output.report and style not in STYLES,
