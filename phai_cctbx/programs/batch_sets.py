@@ -21,7 +21,8 @@ class DataSet:
     Attributes
     ----------
     id : str
-        Path below the folder without the extension; with it where two files differ in it alone.
+        Path below the folder without the extension (``"x"`` for ``x/x.ins``), and with it where
+        two sets would be called the same.
     path : pathlib.Path
         The file to solve, absolute.
     """
@@ -61,10 +62,13 @@ def list_sets(folder, pattern, results=None) -> list[DataSet]:
     if not paths:
         raise Sorry(f"{folder}: no {pattern} in it or below. Name other files by pattern=.")
     names = {path: path.relative_to(folder) for path in paths}
-    count = Counter(name.with_suffix("") for name in names.values())
+    count = Counter(_short(name) for name in names.values())
     return [
-        DataSet(
-            id=(short if count[short := name.with_suffix("")] == 1 else name).as_posix(), path=path
-        )
+        DataSet(id=(short if count[short := _short(name)] == 1 else name).as_posix(), path=path)
         for path, name in names.items()
     ]
+
+
+def _short(name):
+    """A relative path without the extension, and without a last part that says nothing new."""
+    return name.parent if name.parent.name == name.stem else name.with_suffix("")

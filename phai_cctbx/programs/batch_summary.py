@@ -26,7 +26,6 @@ _COLUMNS = (
     ">GooF",
     ">Confidence",
     ">Time / s",
-    "Message",
 )
 #: A click on a column title sorts by it, numbers as numbers.
 _SORT = """<script>
@@ -75,7 +74,9 @@ def summary_page(folder, rows, n_sets: int) -> str:
 
 
 def _cells(row):
-    name = link(row.id, f"{row.results}.html") if row.results else row.id
+    name = link(row.id, f"{row.results}.html") if row.results else Html(escape(row.id))
+    if row.message:
+        name = Html(f'{name}<br><span class="faint">{escape(row.message)}</span>')
     complete = "" if row.completeness is None else f"{100 * row.completeness:.1f} %"
     return [
         name,
@@ -90,7 +91,6 @@ def _cells(row):
         _number(row.goof, 3),
         _number(row.confidence, 3),
         _number(row.seconds, 1),
-        row.message or Html(""),
     ]
 
 

@@ -71,8 +71,11 @@ def test_sets_are_named_by_their_place(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     found = list_sets(tmp_path, "*.ins", results=tmp_path / "out")
-    assert [each.id for each in found] == ["a/a", "b/c/x", "y"]
+    assert [each.id for each in found] == ["a", "b/c/x", "y"]
     assert found[1].path == tmp_path / "b" / "c" / "x.INS"
+    (tmp_path / "a.ins").touch()
+    same = list_sets(tmp_path, "a.ins", results=tmp_path / "out")
+    assert {each.id for each in same} == {"a.ins", "a/a.ins"}
     everything = list_sets(tmp_path, "x.*", results=tmp_path)
     assert [each.id for each in everything] == ["b/c/x.INS", "b/c/x.cif"]
     with pytest.raises(Sorry, match=r"no \*\.mtz"):
@@ -95,6 +98,7 @@ def test_the_table_reads_back_what_it_was_given(tmp_path):
 
 
 def test_the_page_escapes_what_files_say():
+    assert "a &amp; b" in summary_page("sets", [SetRow("a & b", SOLVED, results="a & b/x")], 1)
     rows = [SetRow("a", REFUSED, message="<script>alert(1)</script>")]
     page = summary_page("sets", rows, 2)
     assert "<script>alert" not in page and "&lt;script&gt;alert" in page
