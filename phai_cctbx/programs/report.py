@@ -140,6 +140,9 @@ def summary_lines(result) -> list[str]:
 def _verdict(result):
     if result.solved_by == "r1":
         return f"{'yes' if result.solved else 'no'}, by the refined structure"
+    if result.solved_by == "molecule":
+        verdict = "nothing speaks against" if result.solved else "there is evidence against"
+        return f"{'yes' if result.solved else 'no'}, {verdict} the molecule that was given"
     return (
         f"{'yes' if result.solved else 'no'}, by the confidence of the phases alone: data to"
         f" {result.d_min:.2f} A do not decide between structures that refine freely"
