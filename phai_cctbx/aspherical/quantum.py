@@ -105,8 +105,6 @@ class MoleculeDensity:
     n_core : numpy.ndarray, (n_atoms,)
         Electrons in effective core potentials.
     energy : float, hartree
-    key : str
-        Content of the calculation.
     """
 
     points: np.ndarray

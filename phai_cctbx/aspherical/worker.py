@@ -1,7 +1,8 @@
 """PySCF in a process of its own: electron densities, their Hirshfeld parts, and transforms.
 
-PySCF and cctbx crash in one process, so this file is run by its path (never
-imported together with cctbx): ``python worker.py JOB_FOLDER``. It reads
+PySCF and cctbx crash in one process, so this file is run by its path:
+``python worker.py JOB_FOLDER``. PySCF is imported inside the jobs alone; the package
+imports no more than the constants below. It reads
 ``job.json`` and ``input.npz`` there, and writes ``output.npz`` and
 ``status.json``. Every failure is written to ``status.json`` with its kind.
 
