@@ -9,7 +9,7 @@ import numpy as np
 # cctbx
 from cctbx import xray
 
-from phai_cctbx.building.connectivity import bonds, element_of, fragments
+from phai_cctbx.building.connectivity import HYDROGENS, bonds, element_of, fragments
 from phai_cctbx.io.report.charts import figure
 from phai_cctbx.io.report.density import CellMap, contour, principal_axes
 from phai_cctbx.io.report.page import Html
@@ -23,7 +23,6 @@ _DIFFERENCE_SIGMA, _N_DIFFERENCE = 2.0, 6
 #: Atoms this far (A) from the plane are drawn with it.
 _NEAR = 0.6
 _SIZE = 420
-_HYDROGENS = ("H", "D")
 
 
 class MoleculePlane:
@@ -38,7 +37,7 @@ class MoleculePlane:
         sites = np.array(structure.sites_cart()).reshape(-1, 3)
         elements = [element_of(scatterer) for scatterer in structure.scatterers()]
         neighbours = bonds(structure)
-        largest = [i for i, _ in fragments(neighbours)[0] if elements[i] not in _HYDROGENS]
+        largest = [i for i, _ in fragments(neighbours)[0] if elements[i] not in HYDROGENS]
         chosen = sites[largest] if len(largest) > 2 else sites
         self.centre = (chosen.min(axis=0) + chosen.max(axis=0)) / 2
         self.axes = principal_axes(chosen)
@@ -162,9 +161,9 @@ def _drawing(values, levels, to_plane, low, high, atoms, lines=(), outline=None)
             )
     for label, element, site in atoms:
         x, y = to_picture(site)
-        radius = 2 if element in _HYDROGENS else 3
+        radius = 2 if element in HYDROGENS else 3
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="#1d2733"/>')
-        if label and element not in _HYDROGENS:
+        if label and element not in HYDROGENS:
             parts.append(
                 f'<text x="{x + 5:.1f}" y="{y - 5:.1f}" fill="#1d2733" stroke="#fff"'
                 f' stroke-width="3" paint-order="stroke">{escape(label)}</text>'

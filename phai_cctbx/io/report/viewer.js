@@ -35,7 +35,7 @@
     map.shapes = signs.map(([sign, color]) => viewer.addIsosurface(map.volume, {
       isoval: sign * level, color, wireframe: true, linewidth: 1, smoothness: 1, opacity: 0.75,
     }));
-    at(name + "-output").textContent = `${map.level.toFixed(1)} \u03c3, ${level.toFixed(2)} e/\u00c5\u00b3`;
+    at(name + "-output").textContent = `${map.level.toFixed(2)} \u03c3, ${level.toFixed(2)} e/\u00c5\u00b3`;
   };
   const drawMap = () => draw("map", [[1, "#3a7fb5"]]);
   const drawDifference = () => draw(

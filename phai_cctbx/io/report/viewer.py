@@ -17,15 +17,17 @@ from scipy.spatial import cKDTree
 # cctbx
 from cctbx import xray
 
-from phai_cctbx.building.connectivity import bonds, element_of
+from phai_cctbx.building.connectivity import HYDROGENS, bonds, element_of
 from phai_cctbx.io.report.density import Box, CellMap
 from phai_cctbx.io.report.page import Html
 
 _HERE = Path(__file__).parent
 #: How far from the atoms (A) the map is shown.
 _MARGIN = 1.6
-#: Levels in sigma at which the maps are drawn first.
-MAP_LEVEL, DIFFERENCE_LEVEL = 1.5, 4.0
+#: Where the map is drawn first: a share of the median density at the atoms, which is higher where
+#: the resolution (A) leaves them broad; the difference map, in its sigma.
+SHARP_SHARE, BROAD_SHARE, BROAD_D_MIN = 0.15, 0.45, 1.3
+DIFFERENCE_LEVEL = 4.0
 _LARGEST_BYTE = 255
 
 
@@ -49,7 +51,7 @@ def viewer_section(structure: xray.structure, density: CellMap, difference=None)
     content = {
         "atoms": _atoms(structure, sites @ box.axes.T),
         "box": {"origin": list(box.origin), "step": box.step, "size": list(box.shape)},
-        "map": _packed(density, box, near, MAP_LEVEL),
+        "map": _packed(density, box, near, _first_level(density, structure, sites)),
         "difference": difference and _packed(difference, box, near, DIFFERENCE_LEVEL),
     }
     text = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
@@ -61,6 +63,13 @@ def viewer_section(structure: xray.structure, density: CellMap, difference=None)
         f"<script>{library}</script>\n<script>{own}</script>\n"
     )
     return Html(markup), Html(scripts)
+
+
+def _first_level(density, structure, sites):
+    """Level in sigma that shows most atoms, with or without a heavy one beside them."""
+    heavy = np.array([element_of(s) not in HYDROGENS for s in structure.scatterers()])
+    share = SHARP_SHARE if density.d_min < BROAD_D_MIN else BROAD_SHARE
+    return max(0.1, share * float(np.median(density.at(sites[heavy]))) / density.sigma)
 
 
 def _atoms(structure, sites):
