@@ -44,7 +44,7 @@
   const drawAtoms = () => {
     const hydrogens = at("hydrogens-shown").checked;
     model.setStyle({}, { stick: { radius: 0.08, colorscheme: "Jmol" },
-                         sphere: { scale: 0.16, colorscheme: "Jmol" } });
+                         sphere: { scale: 0.14, colorscheme: "Jmol" } });
     model.setStyle({ elem: "Q" }, { sphere: { radius: 0.22, color: "#d9822b" } });
     model.setStyle({ elem: ["H", "D"] }, hydrogens
       ? { stick: { radius: 0.07, color: "#c8ced4" }, sphere: { radius: 0.14, color: "#dfe4e8" } }

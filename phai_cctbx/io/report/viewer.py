@@ -26,7 +26,7 @@ _HERE = Path(__file__).parent
 _MARGIN = 1.6
 #: Where the map is drawn first: a share of the median density at the atoms, which is higher where
 #: the resolution (A) leaves them broad; the difference map, in its sigma.
-SHARP_SHARE, BROAD_SHARE, BROAD_D_MIN = 0.15, 0.45, 1.3
+SHARP_SHARE, BROAD_SHARE, BROAD_D_MIN = 0.08, 0.45, 1.3
 DIFFERENCE_LEVEL = 4.0
 _LARGEST_BYTE = 255
 
