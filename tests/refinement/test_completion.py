@@ -13,7 +13,7 @@ from phai_cctbx.io.read import read
 from phai_cctbx.phasing.normalisation import prepare
 from phai_cctbx.phasing.result import PhasingResult
 from phai_cctbx.refinement.comparison import compare
-from phai_cctbx.refinement.completion import complete_structure, expected_atoms
+from phai_cctbx.refinement.completion import complete_structure
 
 
 def _phases(f_obs, reference, share_wrong, seed=1, d_min=None):
@@ -129,11 +129,3 @@ def test_measured_structures_are_completed(shared_data, name):
     assert (comparison.n_missing, comparison.n_extra, comparison.wrong_elements) == (0, 0, 0)
     assert comparison.max_distance < 0.1
     assert comparison.missing_ch == 0
-
-
-def test_expected_atoms_follow_composition_unless_the_volume_forbids(thpp):
-    data, prepared, _ = thpp
-    assert expected_atoms(prepared.f_sq, data.composition.unit_cell_contents) == 16
-    by_volume = expected_atoms(prepared.f_sq, None)
-    assert by_volume == pytest.approx(980.7 / 4 / 18, abs=1)
-    assert expected_atoms(prepared.f_sq, {"C": 4000}) <= 2 * by_volume + 1

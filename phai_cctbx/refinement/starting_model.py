@@ -1,0 +1,131 @@
+"""Phases to an isotropic model.
+
+Peaks of recycled phases become trial atoms; cycles of least squares, element assignment,
+pruning and difference maps go on until nothing changes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+# cctbx
+from cctbx import miller
+from cctbx.array_family import flex
+
+from phai_cctbx.building.connectivity import contacts
+from phai_cctbx.building.elements import assign_elements
+from phai_cctbx.refinement.difference_atoms import add_atoms, prune
+from phai_cctbx.refinement.element_trials import element_sites, relabel
+from phai_cctbx.refinement.recycling import recycle
+from phai_cctbx.refinement.trial_model import (
+    U_START,
+    Step,
+    TrialModel,
+    build_structure,
+    expected_atoms,
+    with_elements,
+)
+
+RECYCLING_TURNS = 20
+"""Most turns of peaks and phases."""
+
+R1_GOOD_START = 0.30
+"""Isotropic R1 of a start that needs no other beside it."""
+
+R1_HOPELESS = 0.45
+"""Isotropic R1 above which a model that no longer improves is given up."""
+
+MIN_TRIAL_HEIGHT = 0.45
+"""Lowest peak, over the median of expected atoms, that becomes a trial atom."""
+
+RIPPLE_DISTANCE, RIPPLE_RATIO = 1.35, 3.0
+"""A peak this close (A) to one so many times higher is a ripple of the series."""
+
+MEAN_POWER_OVER_CARBON = 1.08
+"""Median scattering power of the atoms of most molecular crystals over that of carbon."""
+
+
+def best_start(model: TrialModel, f_obs: miller.array, phasing_result) -> None:
+    """Isotropic model from recycled phases or, where that fails, from the phases as they are.
+
+    Parameters
+    ----------
+    model : TrialModel
+        Empty; receives structure, refinement and history.
+    f_obs : miller.array
+        Amplitudes of all reflections.
+    phasing_result : PhasingResult
+    """
+    n_atoms = expected_atoms(model.f_sq, model.composition, model.radiation)
+    starts = []
+    for n_turns in (RECYCLING_TURNS, 1):
+        trial = recycle(
+            f_obs,
+            phasing_result.f_phased,
+            phasing_result.confidence,
+            n_atoms,
+            n_turns=n_turns,
+            both_signs=model.radiation == "neutron",
+        )
+        model.history.append(
+            Step(
+                f"peaks after {trial.n_turns} turns, correlation of E {trial.cc:.3f}",
+                float("nan"),
+                len(trial.peaks),
+            )
+        )
+        _first_model(model, trial)
+        _refine_isotropic(model)
+        starts.append((model.result.r1, model.structure, model.result))
+        if model.result.r1 < R1_GOOD_START:
+            break
+    _, model.structure, model.result = min(starts, key=lambda start: start[0])
+
+
+def _first_model(model: TrialModel, trial) -> None:
+    """Elements of trial atoms by their heights; low peaks and ripples are left out."""
+    sites, heights = trial.peaks.sites, trial.peaks.heights
+    strength = np.abs(heights)
+    structure = build_structure(model.f_sq.crystal_symmetry(), sites, ["C"] * len(heights), U_START)
+    n_most = int(1.2 * expected_atoms(model.f_sq, model.composition, model.radiation)) + 2
+    ripples = {
+        i
+        for i, near in enumerate(contacts(structure, RIPPLE_DISTANCE))
+        for n in near
+        if strength[n.index] > RIPPLE_RATIO * strength[i]
+    }
+    keep = [i for i in range(len(heights)) if strength[i] > MIN_TRIAL_HEIGHT and i not in ripples]
+    keep = keep[:n_most]
+    structure = structure.select(flex.size_t(keep))
+    z = MEAN_POWER_OVER_CARBON * model.power("C") * heights[keep]
+    elements = assign_elements(
+        element_sites(structure, z),
+        model.composition,
+        model.order,
+        fit_scale=True,
+        relative_error=0.18,
+        radiation=model.radiation,
+    )
+    model.structure = with_elements(structure, elements)
+
+
+def _refine_isotropic(model: TrialModel, n_rounds: int = 8) -> None:
+    """Least squares, pruning, elements and difference maps in turns until nothing changes."""
+    previous = float("inf")
+    for round_number in range(1, n_rounds + 1):
+        model.refine(f"isotropic, round {round_number}", n_cycles=6)
+        changes = prune(model)
+        if changes:
+            model.refine("without atoms of no density", n_cycles=4)
+        r1 = model.result.r1
+        hopeless = r1 > R1_HOPELESS
+        if hopeless and round_number > 2 and r1 > previous - 0.02:
+            break
+        if not hopeless:
+            changes += relabel(model, "isotropic, other elements")
+        added = add_atoms(model)
+        if not (changes or added) or (not added and r1 > previous - 0.001):
+            break
+        previous = r1
+    if model.changed:
+        model.refine("isotropic, last", n_cycles=6)
