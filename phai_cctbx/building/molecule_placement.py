@@ -72,6 +72,9 @@ the next different one is larger by this factor; false placements stay above 0.4
 TORSION_STEP = 60
 """Steps (degrees) in which rotatable bonds of the best placement are turned."""
 
+HYDROGEN_STEP = 30
+"""The same for bonds that turn hydrogens alone; twice round, since they see one another."""
+
 N_TRIES = 4
 """Searches while none is convincing: by |F|, in maps as well, then with random torsions."""
 
@@ -275,6 +278,21 @@ def improved(diffraction: Diffraction, placement: Placement) -> Placement:
                 turn(sites, torsion, np.radians(angle))
                 trials.append(replace(placement.poses[k], sites=sites))
             placement = _best_of(diffraction, placement, k, trials)
+        placement = _hydrogens_turned(diffraction, placement, k)
+    return FlexibleFit(diffraction, placement).run(N_FINE_STEPS)
+
+
+def _hydrogens_turned(diffraction, placement, k):
+    """The placement with the hydroxyl, methyl and ammonium groups of a molecule turned best."""
+    for torsion in placement.poses[k].molecule.hydrogen_torsions * 2:
+        found = [placement]
+        for angle in np.arange(HYDROGEN_STEP, 360, HYDROGEN_STEP):
+            pose = placement.poses[k]
+            sites = pose.sites.copy()
+            turn(sites, torsion, np.radians(angle))
+            poses = (*placement.poses[:k], replace(pose, sites=sites), *placement.poses[k + 1 :])
+            found.append(diffraction.judged(replace(placement, poses=poses)))
+        placement = min(found, key=lambda p: p.residual)
     return placement
 
 
