@@ -102,11 +102,6 @@ Measures phasing and structure solution on a folder of known structures.
     def validate(self):
         """Refuse what cannot run before anything runs."""
         params = self.params
-        if params.job not in JOBS:
-            raise Sorry(
-                f"job={params.job}: this build of phai_cctbx cannot do it. It has"
-                f" {', '.join(f'job={name}' for name in JOBS)}."
-            )
         if params.data is None:
             raise Sorry("data=DIR is needed: a folder with measured/ or structures/ in it.")
         if not math.isfinite(params.d_min) or params.d_min < 0:
