@@ -196,7 +196,7 @@ def _finish(model: TrialModel) -> Solution:
     )
     fft_map = fourier_map(difference_coefficients(result, model.f_sq))
     statistics = fft_map.statistics()
-    solved, doubts = judge(model, result, statistics.max())
+    solved, doubts = judge(model, result, statistics.max(), statistics.min())
     if doubts:
         model.warnings.append("Not a solution: " + ", ".join(doubts) + ".")
     if solved:

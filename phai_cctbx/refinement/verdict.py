@@ -1,7 +1,9 @@
 """Whether a refined structure is a solution, and what its user should know of it.
 
-R1, the surroundings of the atoms and their displacements decide; missed symmetry, disorder and
-the composition found are reported.
+A crystallographer goes on from a structure that fits, or whose misfit nothing else confirms.
+The limits of R factors and of difference density are those at which checkCIF raises its alerts A
+(serious) and B (potentially serious): procedures RFACG01, RFACR01, DIFMX02 and DIFMN02
+(https://journals.iucr.org/services/cif/checking/autolist.html).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from cctbx import adptbx, xray
 
 from phai_cctbx.building.connectivity import (
     HYDROGENS,
+    atomic_number,
     bonded,
     closest_approach,
     contacts,
@@ -25,15 +28,29 @@ from phai_cctbx.building.connectivity import (
 from phai_cctbx.refinement.analysis import missed_symmetry
 from phai_cctbx.refinement.difference_atoms import U_PRUNE
 from phai_cctbx.refinement.least_squares import RefinementResult
-from phai_cctbx.refinement.trial_model import TrialModel, cell_contents
+from phai_cctbx.refinement.trial_model import TrialModel, cell_contents, expected_atoms
 
 logger = logging.getLogger(__name__)
 
-R1_SOLVED = 0.20
-"""A complete small-molecule structure has a lower R1; wrong ones seldom come below 0.35."""
+R1_SOLVED, WR2_SOLVED = 0.20, 0.45
+"""Alerts A: beyond, nothing else counts. Wrong structures seldom have an R1 below 0.35."""
 
-R1_SOLVED_KINEMATIC = 0.30
-"""The same for electrons and neutrons, where multiple scattering and absorption add their share."""
+R1_GOOD, WR2_GOOD = 0.15, 0.35
+"""Alerts B: between these and the former, a second kind of evidence decides."""
+
+KINEMATIC_ALLOWANCE = 1.5
+"""All four limits are so many times higher for electrons and neutrons, where multiple scattering
+and absorption add their share."""
+
+DENSITY_PER_ELECTRON = 0.1
+"""Alerts B: difference density (e/A^3) over the atomic number of the heaviest element."""
+
+MOST_ATOMS_AMISS = 0.2
+"""Part of the atoms of the composition that may lack, or be too many, in a structure that fits
+badly: a molecule of solvent is as much, and often not in the formula that was given."""
+
+MIN_BONDED_SHARE_OF_BAD_FIT = 0.9
+"""Least share of atoms with sensible surroundings where the structure fits badly."""
 
 MIN_BONDED_SHARE = 0.75
 """Least share of atoms with sensible surroundings in a solution; disorder costs some."""
@@ -69,22 +86,83 @@ def bonded_share(structure: xray.structure) -> float:
     return sensible / len(heavy) if heavy else 0.0
 
 
-def judge(model: TrialModel, result: RefinementResult, peak: float) -> tuple[bool, list[str]]:
-    """Whether the structure is a solution, and what speaks against it."""
-    doubts = []
-    freedom = result.n_observed / max(result.n_observed - result.n_parameters, 1)
-    r1 = result.r1 * np.sqrt(freedom)
-    limit = R1_SOLVED if model.radiation == "xray" else R1_SOLVED_KINEMATIC
-    if r1 > limit:
-        doubts.append(f"R1 {result.r1:.3f}, {r1:.3f} for the degrees of freedom")
+def judge(
+    model: TrialModel, result: RefinementResult, peak: float, hole: float
+) -> tuple[bool, list[str]]:
+    """Whether the structure is a solution, and what speaks against it.
+
+    R factors beyond checkCIF's alerts A, atoms without sensible surroundings or huge
+    displacements each forbid it. R factors beyond alerts B forbid it together with one of:
+    difference density beyond alert B, too few or too many atoms for the composition, and some
+    atoms without sensible surroundings.
+
+    Parameters
+    ----------
+    model : TrialModel
+    result : RefinementResult
+        Of its last refinement.
+    peak, hole : float
+        Of the last difference density, e/A^3; judged with X-rays only.
+
+    Returns
+    -------
+    solved : bool
+    doubts : list of str
+        All that speaks against it; empty for a solution.
+    """
     share = bonded_share(model.structure)
-    if share < MIN_BONDED_SHARE:
+    least_share = MIN_BONDED_SHARE
+    doubts = _misfit(model, result, R1_SOLVED, WR2_SOLVED)
+    bad_fit = _misfit(model, result, R1_GOOD, WR2_GOOD)
+    if bad_fit:
+        least_share = MIN_BONDED_SHARE_OF_BAD_FIT
+        confirmed = _unexplained_density(model, peak, hole) + _atoms_amiss(model)
+        if doubts or confirmed or share < least_share:
+            doubts = bad_fit + confirmed
+    if share < least_share:
         doubts.append(f"only {share:.0%} of the atoms have sensible surroundings")
     unit_cell = model.structure.unit_cell()
     u_values = [u_equivalent(s, unit_cell) for s in model.structure.scatterers()]
     if np.median(u_values) > U_PRUNE:
         doubts.append(f"median displacement {np.median(u_values):.2f} A^2")
     return not doubts, doubts
+
+
+def _misfit(model: TrialModel, result: RefinementResult, r1_limit, wr2_limit) -> list[str]:
+    """R factors beyond their limits; R1 is raised to what the degrees of freedom leave of it."""
+    allowance = 1.0 if model.radiation == "xray" else KINEMATIC_ALLOWANCE
+    freedom = result.n_observed / max(result.n_observed - result.n_parameters, 1)
+    r1 = result.r1 * np.sqrt(freedom)
+    misfit = []
+    if r1 > allowance * r1_limit:
+        misfit.append(f"R1 {result.r1:.3f}, {r1:.3f} for the degrees of freedom")
+    if result.wr2 > allowance * wr2_limit:
+        misfit.append(f"wR2 {result.wr2:.3f}")
+    return misfit
+
+
+def _unexplained_density(model: TrialModel, peak: float, hole: float) -> list[str]:
+    """Difference density that is high for the heaviest element."""
+    if model.radiation != "xray":
+        return []
+    heaviest = max(atomic_number(element_of(s)) for s in model.structure.scatterers())
+    if max(peak, -hole) <= DENSITY_PER_ELECTRON * heaviest:
+        return []
+    return [f"difference density from {hole:.2f} to {peak:.2f} e/A^3 is not explained"]
+
+
+def _atoms_amiss(model: TrialModel) -> list[str]:
+    """Far fewer or more atoms than the composition, where there is one that fits the volume."""
+    composition = model.composition or {}
+    unseen = frozenset() if model.radiation == "neutron" else HYDROGENS
+    given = sum(n for element, n in composition.items() if element not in unseen) / model.order
+    if round(given) != expected_atoms(model.f_sq, composition, model.radiation):
+        return []
+    scatterers = model.structure.scatterers()
+    found = sum(scatterers[i].weight() for i in model.heavy_atoms())
+    if abs(found - given) <= MOST_ATOMS_AMISS * given:
+        return []
+    return [f"{found:.3g} atoms in the asymmetric unit where {given:.3g} are expected"]
 
 
 def report_symmetry(model: TrialModel, result: RefinementResult) -> None:
