@@ -24,6 +24,7 @@ from phai_cctbx.building.connectivity import (
     is_metal,
     u_equivalent,
 )
+from phai_cctbx.building.naming import hydrogen_names
 
 TETRAHEDRAL = np.degrees(np.arccos(-1 / 3))
 
@@ -399,13 +400,6 @@ class HydrogenPlacer:
         return [found[i] for i in sorted(found)]
 
 
-def hydrogen_names(parent: str, element: str, n: int) -> list[str]:
-    """Names of the hydrogens of an atom: H1 on C1, HN1 on N1, HN1A and so on for several."""
-    number = parent[len(element) :]
-    stem = f"H{number}" if element == "C" else f"H{element.upper()}{number}"
-    return [stem] if n == 1 else [f"{stem}{'ABCD'[k]}" for k in range(n)]
-
-
 def add_hydrogens(
     structure: xray.structure, groups: Sequence[HydrogenGroup]
 ) -> tuple[xray.structure, list[HydrogenGroup]]:
@@ -427,6 +421,7 @@ def add_hydrogens(
     by_pivot = {group.pivot: group for group in groups}
     result = xray.structure(special_position_settings=structure)
     placed = []
+    used = {scatterer.label for scatterer in structure.scatterers()}
     for i, scatterer in enumerate(structure.scatterers()):
         pivot = result.scatterers().size()
         result.add_scatterer(scatterer.customized_copy())
@@ -437,7 +432,8 @@ def add_hydrogens(
         unique, occupancies = _unique_sites(structure, i, sites)
         kind = group.kind if len(unique) == len(sites) and min(occupancies) == 1 else "free"
         u_iso = group.u_factor * u_equivalent(scatterer, unit_cell)
-        names = hydrogen_names(scatterer.label, element_of(scatterer), len(unique))
+        names = hydrogen_names(scatterer.label, element_of(scatterer), len(unique), used)
+        used.update(names)
         first = result.scatterers().size()
         for name, site, occupancy in zip(names, unique, occupancies, strict=True):
             result.add_scatterer(

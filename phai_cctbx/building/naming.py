@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from string import ascii_uppercase
 
 # cctbx
 from cctbx import xray
@@ -15,6 +16,9 @@ from phai_cctbx.building.connectivity import (
     element_of,
     fragments,
 )
+
+#: Characters of an atom name that SHELX reads.
+LONGEST_NAME = 4
 
 
 def _order(structure: xray.structure, neighbours) -> list[int]:
@@ -75,11 +79,10 @@ def rename(structure: xray.structure) -> xray.structure:
             if elements[n.index] in HYDROGENS and n.index not in placed
         ]
         hydrogens = list(dict.fromkeys(hydrogens))
-        middle = "" if elements[i] == "C" else elements[i].upper()
-        for rank, j in enumerate(hydrogens):
+        names = hydrogen_names(labels[i], elements[i], len(hydrogens), used)
+        for name, j in zip(names, hydrogens, strict=True):
             placed.add(j)
-            suffix = chr(ord("A") + rank) if len(hydrogens) > 1 else ""
-            labels[j] = f"{elements[j]}{middle}{number}{suffix}"
+            labels[j] = elements[j] + name[1:]
             used.add(labels[j])
             order.append(j)
     for j in range(scatterers.size()):
@@ -90,6 +93,36 @@ def rename(structure: xray.structure) -> xray.structure:
             labels[j] = f"{elements[j]}X{counts[elements[j]]}"
             order.append(j)
     return reorder(structure, order, labels)
+
+
+def hydrogen_names(parent: str, element: str, n: int, used: set[str]) -> list[str]:
+    """Names of the hydrogens of an atom: H1 on C1, HN1 on N1, HN1A and so on for several.
+
+    Where that would be longer than SHELX reads, or is taken, the parent's element is left out,
+    then other letters follow the number, then letters take its place.
+
+    Parameters
+    ----------
+    parent, element : str
+        Label and element of the atom that carries them.
+    n : int
+    used : set of str
+        Names that are taken.
+    """
+    number = parent[len(element) :]
+    stem = f"H{number}" if element == "C" else f"H{element.upper()}{number}"
+    several = [
+        [f"{start}{letter}" for letter in ascii_uppercase[:n]] for start in (stem, f"H{number}")
+    ]
+    choices = [[stem], [f"H{number}"]] if n == 1 else several
+    free_letters = [f"H{number}{letter}" for letter in ascii_uppercase]
+    free_letters += [f"H{first}{second}" for first in ascii_uppercase for second in ascii_uppercase]
+    choices.append([name for name in free_letters if _fits(name, used)][:n])
+    return next(names for names in choices if all(_fits(name, used) for name in names))
+
+
+def _fits(name: str, used: set[str]) -> bool:
+    return len(name) <= LONGEST_NAME and name not in used
 
 
 def reorder(structure: xray.structure, order: list[int], labels: dict[int, str]) -> xray.structure:

@@ -23,9 +23,10 @@ from smtbx.refinement import least_squares, restraints
 from smtbx.refinement.constraints import adp
 from smtbx.structure_factors import direct
 
-from phai_cctbx.building.hydrogens import HydrogenGroup, hydrogen_names
+from phai_cctbx.building.hydrogens import HydrogenGroup
 from phai_cctbx.building.molecule_placement import unique_atoms
 from phai_cctbx.building.molecule_pose import Diffraction, FlexibleFit, Placement
+from phai_cctbx.building.naming import hydrogen_names
 from phai_cctbx.refinement.least_squares import (
     DAMPING,
     SINGULAR_FLOOR,
@@ -284,9 +285,11 @@ def crystal_model(
                 for h in molecule.neighbours[i]
                 if molecule.elements[h] == "H" and unique.representative[h] == h
             ]
-            names = hydrogen_names(f"{element}{counts[element]}", element, len(hydrogens))
+            parent = f"{element}{counts[element]}"
+            used = {scatterer.label for scatterer in structure.scatterers()}
+            names = hydrogen_names(parent, element, len(hydrogens), used)
             pivot = numbers[i] = structure.scatterers().size()
-            for atom, label in [(i, f"{element}{counts[element]}"), *zip(hydrogens, names)]:
+            for atom, label in [(i, parent), *zip(hydrogens, names)]:
                 numbers[atom] = structure.scatterers().size()
                 symbol = molecule.elements[atom]
                 u_iso = placement.u_iso * (1.0 if symbol != "H" else 1.2)

@@ -7,7 +7,7 @@ import pytest
 from cctbx import crystal, xray
 
 from phai_cctbx.building.connectivity import element_of
-from phai_cctbx.building.hydrogens import HydrogenPlacer, add_hydrogens, hydrogen_names
+from phai_cctbx.building.hydrogens import HydrogenPlacer, add_hydrogens
 
 CELL = 20.0
 
@@ -133,8 +133,3 @@ def test_symmetry_equivalent_hydrogens_are_added_once():
     hydrogens = [s for s in completed.scatterers() if element_of(s) == "H"]
     assert len(hydrogens) == 1
     assert hydrogens[0].multiplicity() == 2
-
-
-def test_names_tell_the_parent():
-    assert hydrogen_names("C12", "C", 1) == ["H12"]
-    assert hydrogen_names("N3", "N", 2) == ["HN3A", "HN3B"]

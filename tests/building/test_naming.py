@@ -3,7 +3,7 @@
 # cctbx
 from cctbx import crystal, xray
 
-from phai_cctbx.building.naming import rename
+from phai_cctbx.building.naming import hydrogen_names, rename
 
 
 def _methylamine_and_water():
@@ -38,3 +38,19 @@ def test_names_agree_with_elements():
     for scatterer in structure.scatterers():
         assert scatterer.label.startswith(scatterer.element_symbol())
     assert structure.scatterers().size() == 6
+
+
+def test_hydrogen_names_tell_the_parent():
+    assert hydrogen_names("C12", "C", 1, set()) == ["H12"]
+    assert hydrogen_names("N3", "N", 2, set()) == ["HN3A", "HN3B"]
+
+
+def test_hydrogen_names_are_never_longer_than_shelx_reads():
+    used = set()
+    for parent, element, n in [("O10", "O", 2), ("C10", "C", 3), ("N10", "N", 2), ("C100", "C", 3)]:
+        names = hydrogen_names(parent, element, n, used)
+        assert len(names) == n
+        assert all(len(name) <= 4 for name in names)
+        assert not used & set(names)
+        used.update(names)
+    assert {"H10A", "H10B"} <= used
