@@ -60,12 +60,13 @@ def phase_errors(
     for chosen in CrystalPool(crystals, budget=1e6, largest_batch=32).in_order():
         batch = collate(chosen, experiment, grid_points_per_d_min, rng)
         diffraction = diffract(batch, experiment, generator)
-        inputs = (diffraction.e_value, batch.d_star, batch.epsilon, batch.centric, batch.mask)
         weight = diffraction.f_sq * batch.multiplicity
         picked, best = None, None
         for _ in range(n_starts):
             start = batch.random_start(generator)
-            output = recycle(model, *inputs, start, diffraction.basis, batch.weights, n_passes)
+            output = recycle(
+                model, *diffraction.inputs, start, diffraction.basis, batch.weights, n_passes
+            )
             confidence = mean_confidence(output, batch.centric, weight)
             if picked is None:
                 picked, best = output, confidence

@@ -65,6 +65,12 @@ class Diffraction:
     phase_factor: Tensor
     basis: Tensor
 
+    @property
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """What the network sees of each reflection: its first five arguments."""
+        batch = self.batch
+        return self.e_value, batch.d_star, batch.epsilon, batch.centric, batch.mask
+
 
 def collate(
     crystals: list[Crystal],

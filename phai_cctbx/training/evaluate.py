@@ -85,12 +85,13 @@ def evaluate(
     for chosen in CrystalPool(crystals, budget=budget, largest_batch=32).in_order():
         batch = collate(chosen, experiment, grid_points_per_d_min, rng).to(device)
         diffraction = diffract(batch, experiment, generator)
-        inputs = (diffraction.e_value, batch.d_star, batch.epsilon, batch.centric, batch.mask)
         weight = diffraction.f_sq * batch.multiplicity
         scores, confidences = [], []
         for i in range(n_starts + 1):
             start = diffraction.phase_factor if i == 0 else batch.random_start(generator)
-            output = recycle(model, *inputs, start, diffraction.basis, batch.weights, n_passes)
+            output = recycle(
+                model, *diffraction.inputs, start, diffraction.basis, batch.weights, n_passes
+            )
             scores.append(
                 map_correlation(output, diffraction.phase_factor, diffraction.f_sq, batch)
             )

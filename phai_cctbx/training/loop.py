@@ -198,10 +198,6 @@ class Trainer:
             return torch.autocast("cuda", dtype=torch.bfloat16)
         return nullcontext()
 
-    def _inputs(self, diffraction: Diffraction):
-        batch = diffraction.batch
-        return diffraction.e_value, batch.d_star, batch.epsilon, batch.centric, batch.mask
-
     def start(self, diffraction: Diffraction) -> Tensor:
         """Starts of one step: disturbed truth, or the network's own, (b, k, n)."""
         batch = diffraction.batch
@@ -213,7 +209,7 @@ class Trainer:
             return start
         with torch.no_grad(), self.precision():
             output = recycle(
-                self.model, *self._inputs(diffraction), start, diffraction.basis,
+                self.model, *diffraction.inputs, start, diffraction.basis,
                 batch.weights, n_passes,
             )  # fmt: skip
         return expected_phase_factor(output.float(), batch.centric)
@@ -226,7 +222,7 @@ class Trainer:
         start = self.start(diffraction)
         with self.precision():
             output = self.model(
-                *self._inputs(diffraction), start, diffraction.basis, batch.weights
+                *diffraction.inputs, start, diffraction.basis, batch.weights
             )
         loss = phase_loss(output.float(), diffraction).mean()
         self.optimizer.zero_grad(set_to_none=True)
