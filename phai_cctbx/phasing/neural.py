@@ -11,8 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,29 +19,29 @@ import torch
 
 # cctbx
 from cctbx import miller
-from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
 from phai_cctbx.network.alignment import map_correlation
 from phai_cctbx.network.expectation import expected_cosine, expected_phase_factor, modulus
 from phai_cctbx.network.frame import Frame, describe, stack
-from phai_cctbx.network.model_file import ModelFileError, ModelMetadata, load_model
+from phai_cctbx.network.model_file import load_model
 from phai_cctbx.network.normalisation import normalised_amplitudes
 from phai_cctbx.network.recycling import mean_confidence, recycle
 from phai_cctbx.network.threads import one_thread
 from phai_cctbx.phasing.normalisation import to_reference_setting, unique_amplitudes
 from phai_cctbx.phasing.result import PhasingResult
+from phai_cctbx.phasing.solutions import (
+    best_with_alternatives,
+    cached_model,
+    distinct_solutions,
+    enough_agree,
+    in_input_setting,
+)
 
 logger = logging.getLogger(__name__)
 
 #: The model that comes with the package.
 BUNDLED_MODEL = Path(__file__).parents[1] / "models" / "default.pt"
-#: Solutions whose maps correlate better than this are one solution.
-SAME_SOLUTION = 0.95
-#: No more starts once this many of the most confident agree ...
-ENOUGH_AGREE = 3
-#: ... and their confidence is at least this.
-CONFIDENT = 0.9
 #: Random starts of one round of the search, and how many of them go on after the first passes.
 STARTS_PER_ROUND, SURVIVORS = 32, 8
 #: Share of the passes after which the survivors are chosen: 3 of 8.
@@ -53,25 +52,8 @@ FEWEST_REFLECTIONS = 3
 RESOLUTION_TOLERANCE = 1e-6
 #: Starts that are computed together.
 STARTS_AT_ONCE = 8
-#: Solutions kept beside the best one.
-N_ALTERNATIVES = 4
 #: Memory for maps of the starts computed together, bytes, and what a grid point of one takes.
 MAP_MEMORY, BYTES_PER_POINT = 5e8, 1500.0
-
-
-@lru_cache(maxsize=4)
-def cached_model(path: str) -> tuple[torch.jit.ScriptModule, ModelMetadata]:
-    """A model file, read once.
-
-    Raises
-    ------
-    libtbx.utils.Sorry
-        Where the file cannot be used.
-    """
-    try:
-        return load_model(path)
-    except ModelFileError as error:
-        raise Sorry(f"Model {error}. Give another file by model=FILE.") from error
 
 
 @dataclass(frozen=True)
@@ -132,7 +114,9 @@ class NeuralPhaser:
     ):
         if n_starts < 1 or n_passes < 1:
             raise Sorry(f"n_starts={n_starts}, n_passes={n_passes}: both must be at least 1.")
-        self.model, self.metadata = cached_model(str(model or BUNDLED_MODEL))
+        self.model, self.metadata = cached_model(
+            load_model, str(model or BUNDLED_MODEL), "Give another file by model=FILE."
+        )
         self.n_starts, self.n_passes = n_starts, n_passes
         self.d_min, self.seed = d_min, seed
         self.progress = progress or (lambda done, total: None)
@@ -169,21 +153,12 @@ class NeuralPhaser:
         # one order of reflections, so that a seed means the same starts in every setting
         problem = self._problem(reference.sort(by_value="packed_indices"))
         outputs, confidence, n_starts = self._search(problem)
-        solutions = self._distinct(problem, outputs, confidence)
-        seconds = time.monotonic() - began
-        results = [
-            self._result(problem, outputs[i], to_reference, amplitudes, n_agreeing, n_starts)
-            for i, n_agreeing in solutions
+        distinct = distinct_solutions(confidence.numpy(), self._agreement(problem, outputs))
+        solutions = [
+            (self._result(problem, outputs[i], to_reference.inverse(), amplitudes), n_agreeing)
+            for i, n_agreeing in distinct
         ]
-        for rank, result in enumerate(results):
-            logger.info(
-                "neural solution %d: expected r %.3f, reached %d times from %d starts",
-                rank + 1,
-                result.figures_of_merit["expected_r"],
-                result.figures_of_merit["n_agreeing"],
-                n_starts,
-            )
-        return replace(results[0], alternatives=tuple(results[1:]), seconds=seconds)
+        return best_with_alternatives(self.name, self.seed, solutions, n_starts, began)
 
     def _cut(self, f_obs: miller.array) -> float:
         """Resolution that the network is shown, A."""
@@ -240,7 +215,7 @@ class NeuralPhaser:
             confidences = torch.cat([confidences, confidence])
             done += n
             self.progress(done, self.n_starts)
-            if self._enough(problem, outputs, confidences):
+            if enough_agree(confidences.numpy(), self._agreement(problem, outputs)):
                 break
         return outputs, confidences, done
 
@@ -268,59 +243,31 @@ class NeuralPhaser:
         of_centric, of_acentric = self.metadata.kappa_scale
         return output * torch.where(centric, of_centric, of_acentric)[:, None]
 
-    def _enough(self, problem, outputs, confidences) -> bool:
-        if len(outputs) < ENOUGH_AGREE or confidences.max() < CONFIDENT:
-            return False
-        top = confidences.topk(ENOUGH_AGREE).indices
-        return bool((self._agreement(problem, outputs[top], top=0) > SAME_SOLUTION).all())
+    def _agreement(self, problem, outputs):
+        """r of some outputs against one of them, on the best origin and hand."""
 
-    def _agreement(self, problem, outputs, top: int) -> torch.Tensor:
-        """r of every output against output number `top`, on the best origin and hand."""
-        n = len(outputs)
-        reference = outputs[top : top + 1] / (modulus(outputs[top : top + 1])[:, None])
-        return map_correlation(
-            outputs,
-            reference.expand(n, -1, -1),
-            problem.f_sq.expand(n, -1),
-            problem.frame.repeat(n),
-        )
+        def agreement(some: np.ndarray, top: int) -> np.ndarray:
+            n = len(some)
+            reference = outputs[top : top + 1] / modulus(outputs[top : top + 1])[:, None]
+            return map_correlation(
+                outputs[some],
+                reference.expand(n, -1, -1),
+                problem.f_sq.expand(n, -1),
+                problem.frame.repeat(n),
+            ).numpy()
 
-    def _distinct(self, problem, outputs, confidence) -> list[tuple[int, int]]:
-        """Distinct solutions, most confident first: (index, how many starts agree)."""
-        left = torch.ones(len(outputs), dtype=torch.bool)
-        found = []
-        while left.any() and len(found) <= N_ALTERNATIVES:
-            best = int(torch.where(left, confidence, torch.full_like(confidence, -1.0)).argmax())
-            same = self._agreement(problem, outputs, top=best) > SAME_SOLUTION
-            same[best] = True
-            found.append((best, int((same & left).sum())))
-            left &= ~same
-        return found
+        return agreement
 
-    def _result(self, problem, output, to_reference, amplitudes, n_agreeing, n_starts):
+    def _result(self, problem, output, back, amplitudes):
         phase_factor = (output / modulus(output[None])[0]).numpy().astype(float)
         if len(phase_factor) == 1:
             phase_factor = np.stack([phase_factor[0], np.zeros_like(phase_factor[0])])
         calibrated = self._calibrated(output[None], problem.frame.centric)
         certainty = expected_cosine(modulus(calibrated), problem.frame.centric)[0].numpy()
-        f_obs = problem.f_obs
-        complex_data = f_obs.data().as_numpy_array() * (phase_factor[0] + 1j * phase_factor[1])
-        back = to_reference.inverse()
-        f_phased = f_obs.customized_copy(
-            data=flex.complex_double(complex_data), sigmas=None
-        ).change_basis(back)
-        confidence = f_obs.customized_copy(
-            data=flex.double(certainty.astype(float)), sigmas=None
-        ).change_basis(back)
-        f_phased, confidence = (
-            a.customized_copy(crystal_symmetry=amplitudes.crystal_symmetry()).map_to_asu()
-            for a in (f_phased, confidence)
+        return in_input_setting(
+            problem.f_obs,
+            phase_factor[0] + 1j * phase_factor[1],
+            certainty.astype(float),
+            back,
+            amplitudes,
         )
-        result = PhasingResult(f_phased, confidence, strategy=self.name, seed=self.seed)
-        merit = {
-            "expected_r": result.expected_r,
-            "n_agreeing": n_agreeing,
-            "n_starts": n_starts,
-            "d_min": f_phased.d_min(),
-        }
-        return replace(result, figures_of_merit=merit)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -22,19 +20,19 @@ from cctbx import miller
 from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
-from phai_cctbx.network.model_file import ModelFileError
 from phai_cctbx.network.phai import CLASS_PHASES, MAX_INDEX, recycle
-from phai_cctbx.network.phai_file import PhaiMetadata, load_phai
+from phai_cctbx.network.phai_file import load_phai
 from phai_cctbx.network.threads import one_thread
-from phai_cctbx.phasing.neural import (
-    CONFIDENT,
-    ENOUGH_AGREE,
-    N_ALTERNATIVES,
-    SAME_SOLUTION,
-)
 from phai_cctbx.phasing.normalisation import unique_amplitudes
 from phai_cctbx.phasing.phai_box import PhaiBox, shortest_cell_operator
 from phai_cctbx.phasing.result import PhasingResult
+from phai_cctbx.phasing.solutions import (
+    best_with_alternatives,
+    cached_model,
+    distinct_solutions,
+    enough_agree,
+    in_input_setting,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -42,23 +40,6 @@ logger = logging.getLogger(__name__)
 STARTS_AT_ONCE = 4
 #: Data that end within this factor of the resolution of training are taken as if they did not.
 RESOLUTION_TOLERANCE = 1.05
-
-
-@lru_cache(maxsize=1)
-def cached_phai(path: str) -> tuple[torch.jit.ScriptModule, PhaiMetadata]:
-    """A model file, read once.
-
-    Raises
-    ------
-    libtbx.utils.Sorry
-        Where the file cannot be used.
-    """
-    try:
-        return load_phai(path)
-    except ModelFileError as error:
-        raise Sorry(
-            f"Model {error}. strategy=phai runs what phai_cctbx.import_phai writes."
-        ) from error
 
 
 class PhaiPhaser:
@@ -114,7 +95,9 @@ class PhaiPhaser:
             )
         if n_starts < 1 or n_passes < 1:
             raise Sorry(f"n_starts={n_starts}, n_passes={n_passes}: both must be at least 1.")
-        self.model, self.metadata = cached_phai(str(model))
+        self.model, self.metadata = cached_model(
+            load_phai, str(model), "strategy=phai runs what phai_cctbx.import_phai writes."
+        )
         self.n_starts, self.n_passes = n_starts, n_passes
         self.d_min, self.seed = d_min, seed
         self.progress = progress or (lambda done, total: None)
@@ -144,24 +127,12 @@ class PhaiPhaser:
         in_box = self._in_box(amplitudes.change_basis(operator).map_to_asu())
         box = PhaiBox(in_box)
         log_odds = self._search(box)
-        confidence = np.abs(np.tanh(log_odds / 2)) @ box.weight
-        solutions = _distinct(log_odds, confidence, box)
-        results = []
-        for index, n_agreeing in solutions:
-            result = self._result(in_box, log_odds[index], operator.inverse(), amplitudes)
-            merit = {
-                "expected_r": result.expected_r,
-                "n_agreeing": n_agreeing,
-                "n_starts": len(log_odds),
-                "d_min": result.f_phased.d_min(),
-            }
-            results.append(replace(result, figures_of_merit=merit))
-            logger.info(
-                "PhAI solution %d: expected r %.3f, %d of %d starts agree",
-                len(results), result.expected_r, n_agreeing, len(log_odds),
-            )  # fmt: skip
-        seconds = time.monotonic() - began
-        return replace(results[0], alternatives=tuple(results[1:]), seconds=seconds)
+        confidence, agreement = _confidence(log_odds, box), _agreement(log_odds, box)
+        solutions = [
+            (self._result(in_box, log_odds[index], operator.inverse(), amplitudes), n_agreeing)
+            for index, n_agreeing in distinct_solutions(confidence, agreement)
+        ]
+        return best_with_alternatives(self.name, self.seed, solutions, len(log_odds), began)
 
     def _operator(self, f_obs):
         """Change of basis to P 1 21/c 1 on the shortest axes, which must be short enough."""
@@ -226,43 +197,20 @@ class PhaiPhaser:
             logits = recycle(self.model, amplitudes, batch, self.n_passes).double()
             found = np.concatenate([found, box.log_odds((logits[:, 1] - logits[:, 0]).numpy())])
             self.progress(len(found), self.n_starts)
-            if _enough(found, box):
+            if enough_agree(_confidence(found, box), _agreement(found, box)):
                 break
         return found
 
     def _result(self, in_box, log_odds, back, amplitudes):
         sign = np.where(log_odds < 0, -1.0, 1.0)
-        values = {
-            "f_phased": flex.complex_double(in_box.data().as_numpy_array() * sign),
-            "confidence": flex.double(np.abs(np.tanh(log_odds / 2))),
-        }
-        arrays = {
-            name: in_box.customized_copy(data=data, sigmas=None)
-            .change_basis(back)
-            .customized_copy(crystal_symmetry=amplitudes.crystal_symmetry())
-            .map_to_asu()
-            for name, data in values.items()
-        }
-        return PhasingResult(**arrays, strategy=self.name, seed=self.seed)
+        return in_input_setting(in_box, sign, np.abs(np.tanh(log_odds / 2)), back, amplitudes)
 
 
-def _enough(found, box):
-    """Whether the most confident starts agree, so that more would bring nothing."""
-    confidence = np.abs(np.tanh(found / 2)) @ box.weight
-    if len(found) < ENOUGH_AGREE or confidence.max() < CONFIDENT:
-        return False
-    top = found[np.argsort(-confidence)[:ENOUGH_AGREE]]
-    return bool((box.agreement(top, top[0]) > SAME_SOLUTION).all())
+def _confidence(log_odds, box):
+    """Expected r of every start, shape (n_starts,)."""
+    return np.abs(np.tanh(log_odds / 2)) @ box.weight
 
 
-def _distinct(found, confidence, box) -> list[tuple[int, int]]:
-    """Distinct solutions, most confident first: (index, how many starts agree)."""
-    left = np.ones(len(found), dtype=bool)
-    solutions = []
-    while left.any() and len(solutions) <= N_ALTERNATIVES:
-        best = int(np.where(left, confidence, -1.0).argmax())
-        same = box.agreement(found, found[best]) > SAME_SOLUTION
-        same[best] = True
-        solutions.append((best, int((same & left).sum())))
-        left &= ~same
-    return solutions
+def _agreement(log_odds, box):
+    """Correlation of the maps of some starts with that of one."""
+    return lambda some, top: box.agreement(log_odds[some], log_odds[top])

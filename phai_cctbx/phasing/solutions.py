@@ -1,0 +1,167 @@
+"""What strategies with many starts of a network share: when to stop, which answers differ.
+
+A start that is right is found again by others, with the same map up to origin and hand; starts
+that went wrong differ from one another.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+
+# cctbx
+from cctbx import miller
+from cctbx.array_family import flex
+from libtbx.utils import Sorry
+
+from phai_cctbx.network.model_file import ModelFileError
+from phai_cctbx.phasing.result import PhasingResult
+
+logger = logging.getLogger(__name__)
+
+#: Solutions whose maps correlate better than this are one solution.
+SAME_SOLUTION = 0.95
+#: No more starts once this many of the most confident agree ...
+ENOUGH_AGREE = 3
+#: ... and their confidence is at least this.
+CONFIDENT = 0.9
+#: Solutions kept beside the best one.
+N_ALTERNATIVES = 4
+
+#: Of starts by number, and of one of them: the correlation of the maps of each with that one.
+Agreement = Callable[[np.ndarray, int], np.ndarray]
+
+
+@lru_cache(maxsize=4)
+def cached_model(load: Callable, path: str, advice: str):
+    """A model file, read once.
+
+    Parameters
+    ----------
+    load : callable
+        Reads a path into a network and its description, or raises `ModelFileError`.
+    path : str
+    advice : str
+        What to do where the file cannot be used: the end of the message.
+
+    Raises
+    ------
+    libtbx.utils.Sorry
+        Where the file cannot be used.
+    """
+    try:
+        return load(path)
+    except ModelFileError as error:
+        raise Sorry(f"Model {error}. {advice}") from error
+
+
+def enough_agree(confidence: np.ndarray, agreement: Agreement) -> bool:
+    """Whether the most confident starts are one solution, so that more would bring nothing.
+
+    Parameters
+    ----------
+    confidence : numpy.ndarray, shape (n_starts,)
+    agreement : callable
+        See `Agreement`.
+    """
+    if len(confidence) < ENOUGH_AGREE or confidence.max() < CONFIDENT:
+        return False
+    top = np.argsort(-confidence, kind="stable")[:ENOUGH_AGREE]
+    return bool((agreement(top, int(top[0])) > SAME_SOLUTION).all())
+
+
+def distinct_solutions(confidence: np.ndarray, agreement: Agreement) -> list[tuple[int, int]]:
+    """Distinct solutions, most confident first: (number of the start, how many starts agree).
+
+    Parameters
+    ----------
+    confidence : numpy.ndarray, shape (n_starts,)
+    agreement : callable
+        See `Agreement`.
+    """
+    left = np.ones(len(confidence), dtype=bool)
+    found = []
+    while left.any() and len(found) <= N_ALTERNATIVES:
+        best = int(np.where(left, confidence, -1.0).argmax())
+        same = agreement(np.arange(len(confidence)), best) > SAME_SOLUTION
+        same[best] = True
+        found.append((best, int((same & left).sum())))
+        left &= ~same
+    return found
+
+
+def in_input_setting(
+    f_obs: miller.array,
+    phase_factor: np.ndarray,
+    confidence: np.ndarray,
+    back,
+    amplitudes: miller.array,
+) -> PhasingResult:
+    """Phases found in the setting of the network, in that of the input.
+
+    Parameters
+    ----------
+    f_obs : cctbx.miller.array
+        Amplitudes in the setting of the network.
+    phase_factor, confidence : numpy.ndarray, shape (n_reflections,)
+        exp(i phase), and the expected cosine of the phase error, of `f_obs`.
+    back : cctbx.sgtbx.change_of_basis_op
+        From the setting of the network to that of the input.
+    amplitudes : cctbx.miller.array
+        The input, for its symmetry.
+    """
+    values = {
+        "f_phased": flex.complex_double(f_obs.data().as_numpy_array() * phase_factor),
+        "confidence": flex.double(confidence),
+    }
+    return PhasingResult(
+        **{
+            name: f_obs.customized_copy(data=data, sigmas=None)
+            .change_basis(back)
+            .customized_copy(crystal_symmetry=amplitudes.crystal_symmetry())
+            .map_to_asu()
+            for name, data in values.items()
+        }
+    )
+
+
+def best_with_alternatives(
+    strategy: str,
+    seed: int,
+    solutions: list[tuple[PhasingResult, int]],
+    n_starts: int,
+    began: float,
+) -> PhasingResult:
+    """The first solution with its figures of merit, and the others as its alternatives.
+
+    Parameters
+    ----------
+    strategy : str
+    seed : int
+    solutions : list of (PhasingResult, int)
+        Best first, each with the number of starts that agree on it.
+    n_starts : int
+        Starts that were made.
+    began : float
+        When, by `time.monotonic`.
+    """
+    results = []
+    for result, n_agreeing in solutions:
+        merit = {
+            "expected_r": result.expected_r,
+            "n_agreeing": n_agreeing,
+            "n_starts": n_starts,
+            "d_min": result.f_phased.d_min(),
+        }
+        results.append(replace(result, figures_of_merit=merit, strategy=strategy, seed=seed))
+        logger.info(
+            "%s solution %d: expected r %.3f, reached %d times from %d starts",
+            strategy, len(results), result.expected_r, n_agreeing, n_starts,
+        )  # fmt: skip
+    seconds = time.monotonic() - began
+    return replace(results[0], alternatives=tuple(results[1:]), seconds=seconds)
