@@ -33,6 +33,7 @@ from phai_cctbx.phasing.normalisation import PreparedData, prepare
 from phai_cctbx.phasing.result import PhasingResult
 from phai_cctbx.phasing.scoring import R_SOLVED, score_r
 from phai_cctbx.programs import report as listing
+from phai_cctbx.programs.crystal_input import check_crystal_input, parameters_of_run
 from phai_cctbx.programs.molecule import MoleculeResult, build_molecules
 from phai_cctbx.programs.output_files import OutputFiles
 from phai_cctbx.programs.result_files import write_phases, write_structure
@@ -427,7 +428,7 @@ def parameters_as_phil(parameters: dict) -> str:
     libtbx.utils.Sorry
         For a value that the parameter cannot have.
     """
-    master = _master_phil()
+    master = parameters_of_run(MASTER_PHIL)
     extract = master.extract()
     for name, value in parameters.items():
         *scopes, last = name.split(".")
@@ -443,19 +444,13 @@ def parameters_as_phil(parameters: dict) -> str:
     return text
 
 
-def _master_phil():
-    master = iotbx.phil.parse(MASTER_PHIL)
-    master.adopt_scope(iotbx.phil.parse("output {\n  prefix = None\n    .type = str\n}\n"))
-    return master
-
-
 def _check(parameters):
     """Refuse parameters that no run can mean."""
-    path, d_min = parameters["input.path"], parameters["data.d_min"]
-    if not path or not Path(path).name:
-        raise Sorry("No input: name a .ins, .res, .hkl, .cif, .fcf or .mtz file.")
-    if d_min is not None and not (math.isfinite(d_min) and d_min > 0):
-        raise Sorry(f"d_min={d_min}: a resolution in A is expected, such as d_min=1.2.")
+    check_crystal_input(
+        parameters["input.path"],
+        parameters["data.d_min"],
+        "a .ins, .res, .hkl, .cif, .fcf or .mtz file",
+    )
     model = parameters["phasing.model"]
     if model is not None and not Path(model).is_file():
         raise Sorry(f"model={model}: no such file.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 from tqdm import tqdm
 
@@ -15,10 +14,8 @@ from libtbx.utils import Sorry
 from phai_cctbx.aspherical.quantum import Method
 from phai_cctbx.programs import refinement
 from phai_cctbx.programs.command import log_to
+from phai_cctbx.programs.crystal_input import crystal_files, parameters_of_run
 from phai_cctbx.version import __version__
-
-#: Endings of files that hold reflections and may stand beside a file with the model.
-REFLECTION_FILES = (".hkl", ".fcf")
 
 
 class Program(ProgramTemplate):
@@ -43,19 +40,7 @@ used, 2 wrong usage, 3 not converged.
     datatypes = ["phil"]
     master_phil_str = refinement.MASTER_PHIL
 
-    @staticmethod
-    def file_parameters(arguments):
-        """The model, and the reflections where they are named apart."""
-        reflections = [name for name in arguments if Path(name).suffix.lower() in REFLECTION_FILES]
-        others = [name for name in arguments if name not in reflections]
-        if len(others) > 1 or len(reflections) > 1:
-            raise Sorry(f"One model at a time: found {' '.join(arguments)}.")
-        found = {}
-        if others:
-            found["input.path"] = others[0]
-        if reflections:
-            found["input.hkl"] = reflections[0]
-        return found
+    file_parameters = staticmethod(crystal_files)
 
     def validate(self):
         """Refuse what cannot run before anything is read."""
@@ -68,7 +53,7 @@ used, 2 wrong usage, 3 not converged.
         """Refine, with the log on the screen."""
         params = self.params
         har = params.har
-        master = refinement.master_phil()
+        master = parameters_of_run(refinement.MASTER_PHIL)
         with log_to(self.logger), _Line() as line:
             self.result = refinement.refine_model(
                 params.input.path,

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 # cctbx
-import iotbx.phil
 import smtbx.utils
 from cctbx.array_family import flex
 from libtbx.utils import Sorry
@@ -39,6 +38,7 @@ from phai_cctbx.io.write_summary import write_json
 from phai_cctbx.phasing.normalisation import prepare
 from phai_cctbx.programs import report
 from phai_cctbx.programs.command import log_to
+from phai_cctbx.programs.crystal_input import check_crystal_input
 from phai_cctbx.programs.model_file import check_hydrogens, read_model
 from phai_cctbx.programs.output_files import OutputFiles
 from phai_cctbx.programs.refinement_files import (
@@ -271,6 +271,7 @@ def refine_model(
         If the input cannot be used or a calculation fails.
     """
     started = time.monotonic()
+    check_crystal_input(path, d_min, "a model, .res, .ins or .cif")
     table_path = check_scattering(scattering)
     files = None
     if directory is not None:
@@ -475,13 +476,6 @@ def mean_u_ratio(result: RefineResult) -> float:
         if new.element_symbol() not in ("H", "D")
     ]
     return float(np.mean(ratios)) if ratios else math.nan
-
-
-def master_phil():
-    """The parameters with those of the output."""
-    master = iotbx.phil.parse(MASTER_PHIL)
-    master.adopt_scope(iotbx.phil.parse("output {\n  prefix = None\n    .type = str\n}\n"))
-    return master
 
 
 def _log(*lines):

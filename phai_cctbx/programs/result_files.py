@@ -50,17 +50,13 @@ def write_structure(paths, data, prepared, phasing, solution) -> None:
         peaks=list(zip(peaks.sites, peaks.heights)),
     )
     write_cif(paths["cif"], data, solution, prepared)
-    write_fcf(
-        paths["fcf"], data.title, f_sq, refinement.fc_sq, solution.scale_factor, data.wavelength
-    )
-    write_mtz(
-        paths["mtz"],
-        data.title,
-        data.wavelength,
-        f_sq=prepared.f_sq,
-        f_obs=prepared.f_obs,
-        f_phased=phasing.f_phased,
-        confidence=phasing.confidence,
+    _write_reflections(
+        paths,
+        data,
+        prepared,
+        phasing,
+        refinement.fc_sq,
+        solution.scale_factor,
         f_calc=f_calc,
         map_coefficients=observed,
         difference_coefficients=difference,
@@ -144,12 +140,26 @@ def write_phases(paths, data, prepared, phasing) -> None:
     trial = peak_structure(prepared, phasing, data.composition.unit_cell_contents)
     write_res(paths["res"], data, trial, peaks=trial.peaks)
     write_cif(paths["cif"], data, trial, prepared)
+    _write_reflections(
+        paths,
+        data,
+        prepared,
+        phasing,
+        trial.fc_sq,
+        trial.scale_factor,
+        map_coefficients=coefficients,
+    )
+    write_map(paths["ccp4"], coefficients, label="F(obs) times confidence, phases by phai_cctbx")
+
+
+def _write_reflections(paths, data, prepared, phasing, fc_sq, scale_factor, **coefficients):
+    """Write .fcf and .mtz: observed and calculated intensities, phases, map coefficients."""
     write_fcf(
         paths["fcf"],
         data.title,
         prepared.f_sq.map_to_asu(),
-        trial.fc_sq,
-        trial.scale_factor,
+        fc_sq,
+        scale_factor,
         data.wavelength,
     )
     write_mtz(
@@ -160,6 +170,5 @@ def write_phases(paths, data, prepared, phasing) -> None:
         f_obs=prepared.f_obs,
         f_phased=phasing.f_phased,
         confidence=phasing.confidence,
-        map_coefficients=coefficients,
+        **coefficients,
     )
-    write_map(paths["ccp4"], coefficients, label="F(obs) times confidence, phases by phai_cctbx")

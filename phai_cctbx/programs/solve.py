@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from functools import partial
-from pathlib import Path
 
 from tqdm import tqdm
 
@@ -16,12 +15,10 @@ from libtbx.utils import Sorry
 
 from phai_cctbx.programs import pipeline
 from phai_cctbx.programs.command import log_to
+from phai_cctbx.programs.crystal_input import crystal_files
 from phai_cctbx.programs.shelx_style import PHIL as STYLE_PHIL
 from phai_cctbx.programs.shelx_style import STYLES, solve_like_shelx
 from phai_cctbx.version import __version__
-
-#: Endings of files that hold reflections and may stand beside a file with the cell.
-REFLECTION_FILES = (".hkl", ".fcf")
 
 
 def _master_phil() -> str:
@@ -50,21 +47,7 @@ input cannot be used, 2 wrong usage, 3 not solved.
     datatypes = ["phil"]
     master_phil_str = _master_phil()
 
-    @staticmethod
-    def file_parameters(arguments):
-        """The file with the crystal, and the reflections where they are named apart."""
-        if not arguments:
-            return {}
-        if len(arguments) == 1:
-            return {"input.path": arguments[0]}
-        reflections = [name for name in arguments if Path(name).suffix.lower() in REFLECTION_FILES]
-        others = [name for name in arguments if name not in reflections]
-        if len(reflections) != 1 or len(others) != 1:
-            raise Sorry(
-                f"One crystal at a time: found {' '.join(arguments)}. Give one file, or one with"
-                " the cell and one with the reflections."
-            )
-        return {"input.path": others[0], "input.hkl": reflections[0]}
+    file_parameters = staticmethod(crystal_files)
 
     def validate(self):
         """The pipeline checks what it is given before it works."""

@@ -1,0 +1,71 @@
+"""What every command that works on one crystal is given: its files, and how far its data go."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+# cctbx
+import iotbx.phil
+from libtbx.utils import Sorry
+
+#: Endings of files that hold reflections and may stand beside a file with the cell.
+REFLECTION_FILES = (".hkl", ".fcf")
+
+#: What the parser of cctbx adds to the parameters of a command.
+_PREFIX_PHIL = """
+output {
+  prefix = None
+    .type = str
+}
+"""
+
+
+def crystal_files(arguments: list[str]) -> dict[str, str]:
+    """File arguments as parameters: one file, or one with the cell and one with reflections.
+
+    Raises
+    ------
+    libtbx.utils.Sorry
+        For the files of more than one crystal.
+    """
+    if not arguments:
+        return {}
+    if len(arguments) == 1:
+        return {"input.path": arguments[0]}
+    reflections = [name for name in arguments if Path(name).suffix.lower() in REFLECTION_FILES]
+    others = [name for name in arguments if name not in reflections]
+    if len(reflections) != 1 or len(others) != 1:
+        raise Sorry(
+            f"One crystal at a time: found {' '.join(arguments)}. Give one file, or one with"
+            " the cell and one with the reflections."
+        )
+    return {"input.path": others[0], "input.hkl": reflections[0]}
+
+
+def check_crystal_input(path, d_min: float | None, expected: str) -> None:
+    """Refuse what no run can mean.
+
+    Parameters
+    ----------
+    path : path-like or None
+    d_min : float or None
+        A.
+    expected : str
+        What kinds of file `path` may be, for the message.
+
+    Raises
+    ------
+    libtbx.utils.Sorry
+    """
+    if not path or not Path(path).name:
+        raise Sorry(f"No input: name {expected}.")
+    if d_min is not None and not (math.isfinite(d_min) and d_min > 0):
+        raise Sorry(f"d_min={d_min}: a resolution in A is expected, such as d_min=1.2.")
+
+
+def parameters_of_run(phil_text: str):
+    """All parameters of a command as a phil scope, as an .eff file holds them."""
+    master = iotbx.phil.parse(phil_text)
+    master.adopt_scope(iotbx.phil.parse(_PREFIX_PHIL))
+    return master
