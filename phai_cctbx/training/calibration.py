@@ -15,15 +15,16 @@ from torch import Tensor
 
 from phai_cctbx.network.alignment import align
 from phai_cctbx.network.expectation import expected_cosine, log_normaliser, modulus
-from phai_cctbx.network.recycling import mean_confidence, recycle
 from phai_cctbx.training.crystals import Crystal
-from phai_cctbx.training.diffraction import Experiment, collate, diffract
-from phai_cctbx.training.pool import CrystalPool
+from phai_cctbx.training.diffraction import Experiment
+from phai_cctbx.training.trials import trials
 
 #: Factors tried.
 SCALES = np.exp(np.linspace(np.log(0.2), np.log(2.0), 93))
 #: Bins of the reliability diagram.
 N_BINS = 10
+#: Size of the batches that are phased together, see `CrystalPool`.
+BUDGET = 1e6
 
 
 @dataclass(frozen=True)
@@ -54,28 +55,16 @@ def phase_errors(
     seed: int = 0,
 ) -> PhaseErrors:
     """Phase crystals, pick the most confident start of each, compare with the truth."""
-    rng = np.random.default_rng(seed)
-    generator = torch.Generator().manual_seed(seed)
     columns: list[tuple[Tensor, Tensor, Tensor]] = []
-    for chosen in CrystalPool(crystals, budget=1e6, largest_batch=32).in_order():
-        batch = collate(chosen, experiment, grid_points_per_d_min, rng)
-        diffraction = diffract(batch, experiment, generator)
-        weight = diffraction.f_sq * batch.multiplicity
-        picked, best = None, None
-        for _ in range(n_starts):
-            start = batch.random_start(generator)
-            output = recycle(
-                model, *diffraction.inputs, start, diffraction.basis, batch.weights, n_passes
-            )
-            confidence = mean_confidence(output, batch.centric, weight)
-            if picked is None:
-                picked, best = output, confidence
-            else:
-                better = confidence > best
-                picked = torch.where(better[:, None, None], output, picked)
-                best = torch.maximum(best, confidence)
+    for trial in trials(
+        model, crystals, experiment, grid_points_per_d_min, n_starts, n_passes, seed, BUDGET
+    ):
+        batch, weight = trial.batch, trial.weight
+        most_confident = trial.confidence.argmax(0)
+        picked = trial.outputs[most_confident, torch.arange(len(most_confident))]
         kappa = modulus(picked)
-        truth = align(picked, diffraction.phase_factor, weight / weight.sum(1, keepdim=True), batch)
+        weight = weight / weight.sum(1, keepdim=True)
+        truth = align(picked, trial.diffraction.phase_factor, weight, batch)
         cosine = (picked * truth).sum(1) / kappa
         present = batch.mask > 0
         columns.append((kappa[present], cosine[present], batch.centric[present]))

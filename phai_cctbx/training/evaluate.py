@@ -12,10 +12,9 @@ import numpy as np
 import torch
 
 from phai_cctbx.network.alignment import map_correlation
-from phai_cctbx.network.recycling import mean_confidence, recycle
 from phai_cctbx.training.crystals import Crystal
-from phai_cctbx.training.diffraction import Experiment, collate, diffract
-from phai_cctbx.training.pool import CrystalPool
+from phai_cctbx.training.diffraction import Experiment
+from phai_cctbx.training.trials import phase_from, trials
 
 #: A structure counts as phased above this map correlation (Larsen et al., 2024).
 R_SOLVED = 0.95
@@ -77,27 +76,16 @@ def evaluate(
     budget: float = 2e6,
 ) -> Evaluation:
     """Phase each crystal from `n_starts` random starts; arrays as in `Evaluation`."""
-    device = device or torch.device("cpu")
-    rng = np.random.default_rng(seed)
-    generator = torch.Generator(device=device)
-    generator.manual_seed(seed)
     columns = []
-    for chosen in CrystalPool(crystals, budget=budget, largest_batch=32).in_order():
-        batch = collate(chosen, experiment, grid_points_per_d_min, rng).to(device)
-        diffraction = diffract(batch, experiment, generator)
-        weight = diffraction.f_sq * batch.multiplicity
-        scores, confidences = [], []
-        for i in range(n_starts + 1):
-            start = diffraction.phase_factor if i == 0 else batch.random_start(generator)
-            output = recycle(
-                model, *diffraction.inputs, start, diffraction.basis, batch.weights, n_passes
-            )
-            scores.append(
-                map_correlation(output, diffraction.phase_factor, diffraction.f_sq, batch)
-            )
-            confidences.append(mean_confidence(output, batch.centric, weight))
-        r, confidence = torch.stack(scores[1:]), torch.stack(confidences[1:])
-        top, pick = confidence.max(0)
+    for trial in trials(
+        model, crystals, experiment, grid_points_per_d_min, n_starts, n_passes, seed, budget, device
+    ):
+        batch, diffraction = trial.batch, trial.diffraction
+        true = diffraction.phase_factor
+        ends = [phase_from(model, diffraction, batch, true, n_passes), *trial.outputs]
+        from_truth, *scores = [map_correlation(end, true, diffraction.f_sq, batch) for end in ends]
+        r = torch.stack(scores)
+        top, pick = trial.confidence.max(0)
         columns.append(
             np.stack(
                 [
@@ -105,7 +93,7 @@ def evaluate(
                     batch.volume.cpu().numpy(),
                     r.gather(0, pick[None])[0].cpu().numpy(),
                     r.max(0).values.cpu().numpy(),
-                    scores[0].cpu().numpy(),
+                    from_truth.cpu().numpy(),
                     top.cpu().numpy(),
                 ]
             )
