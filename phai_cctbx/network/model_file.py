@@ -131,7 +131,7 @@ def read_model_file(
     try:
         model = torch.jit.load(str(path), map_location="cpu", _extra_files=extra)
     except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0][:120]
+        reason = str(error).strip().splitlines()[0].partition(". ")[0][:120]
         raise ModelFileError(f"{path}: no TorchScript file, or a damaged one ({reason})") from error
     if not extra[METADATA_NAME]:
         raise ModelFileError(f"{path}: a TorchScript file, but no model of phai_cctbx")

@@ -7,6 +7,7 @@ small-molecule files, so the parser here turns file arguments into parameters be
 
 from __future__ import annotations
 
+import argparse
 import getpass
 import logging
 import os
@@ -17,19 +18,35 @@ from pathlib import Path
 from tqdm import tqdm
 
 # cctbx
+import iotbx.phil
 from iotbx.cli_parser import CCTBXParser, run_program
 from libtbx.utils import Sorry, null_out
+
+from phai_cctbx.programs.command_help import parameter_lines
 
 #: Exit statuses of every command.
 EXIT_SOLVED = 0
 EXIT_BAD_INPUT = 1
 EXIT_BAD_USAGE = 2
 EXIT_NOT_SOLVED = 3
-#: What a shell reports of a program that ended by the interrupt signal.
-EXIT_INTERRUPTED = 130
+#: What a shell reports of a program that ended by the interrupt signal, and of one whose reader
+#: went away (``| head``).
+EXIT_INTERRUPTED, EXIT_NO_READER = 130, 141
 
 #: Files with these endings hold parameters; every other file argument is data.
 PARAMETER_FILES = (".eff", ".phil", ".params", ".def")
+
+#: Options of cctbx for files that its own parser reads: accepted, and of no use here.
+_NOT_SHOWN = ("--write-data", "--write-all", "--check-current-dir", "--profile")
+#: What cctbx's ``--overwrite`` sets. Its other parameters of the output (filename, suffix, serial)
+#: would do nothing here, and are refused like any unknown name.
+_OVERWRITE_PHIL = """
+output {
+  overwrite = False
+    .type = bool
+    .help = Replace existing files of these names
+}
+"""
 
 _PACKAGE_LOGGER = "phai_cctbx"
 
@@ -41,6 +58,27 @@ class CommandParser(CCTBXParser):
     dict of parameter values. What is wrong with the arguments themselves ends in a usage message
     and exit status 2.
     """
+
+    def __init__(self, program_class, *args, **kwargs):
+        super().__init__(program_class, *args, **kwargs)
+        self.usage = f"{self.prog} [option ...] [file ...] [parameter=value ...]"
+        self.master_phil = iotbx.phil.parse(program_class.master_phil_str)
+        self.master_phil.adopt_scope(iotbx.phil.parse(_OVERWRITE_PHIL))
+        self.description = "\n".join(
+            [
+                program_class.description.strip(),
+                "",
+                "parameters (their last part is enough where it is the only one of that name):",
+                *parameter_lines(self.master_phil, self.text_width),
+            ]
+        )
+        self.epilog = None
+
+    def add_argument(self, *names, **options):
+        """As of argparse, without a word on the options that serve no purpose here."""
+        if names[0] in _NOT_SHOWN or names[0] in ("files", "phil"):
+            options["help"] = argparse.SUPPRESS
+        return super().add_argument(*names, **options)
 
     def process_files(self, file_list, message="Processing files:"):
         """Leave the parameter files to the parser and turn the others into parameters."""
@@ -95,7 +133,8 @@ def run_command(program_class, args=None) -> int:
     Returns
     -------
     int
-        0 solved, or done; 1 the input cannot be used; 2 wrong usage; 3 not solved.
+        0 solved, or done; 1 the input cannot be used; 2 wrong usage; 3 not solved; 130 stopped
+        from the keyboard; 141 nobody reads the output.
     """
     _name_the_user()
     try:
@@ -106,6 +145,10 @@ def run_command(program_class, args=None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("\nStopped.\n")
         return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # what is still in the buffer would raise again when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_NO_READER
     except SystemExit as leaving:
         return leaving.code or 0
     return getattr(result, "exit_status", EXIT_SOLVED)
@@ -145,6 +188,12 @@ class _BesideProgress(logging.StreamHandler):
     def emit(self, record):
         with tqdm.external_write_mode(file=sys.stdout):
             super().emit(record)
+
+    def handleError(self, record):
+        """A reader that went away ends the run; logging would show a traceback per line."""
+        if isinstance(sys.exc_info()[1], BrokenPipeError):
+            raise
+        super().handleError(record)
 
 
 def _quoted(value):

@@ -6,19 +6,10 @@ import math
 from pathlib import Path
 
 # cctbx
-import iotbx.phil
 from libtbx.utils import Sorry
 
 #: Endings of files that hold reflections and may stand beside a file with the cell.
 REFLECTION_FILES = (".hkl", ".fcf")
-
-#: What the parser of cctbx adds to the parameters of a command.
-_PREFIX_PHIL = """
-output {
-  prefix = None
-    .type = str
-}
-"""
 
 
 def crystal_files(arguments: list[str]) -> dict[str, str]:
@@ -62,10 +53,3 @@ def check_crystal_input(path, d_min: float | None, expected: str) -> None:
         raise Sorry(f"No input: name {expected}.")
     if d_min is not None and not (math.isfinite(d_min) and d_min > 0):
         raise Sorry(f"d_min={d_min}: a resolution in A is expected, such as d_min=1.2.")
-
-
-def parameters_of_run(phil_text: str):
-    """All parameters of a command as a phil scope, as an .eff file holds them."""
-    master = iotbx.phil.parse(phil_text)
-    master.adopt_scope(iotbx.phil.parse(_PREFIX_PHIL))
-    return master

@@ -11,6 +11,7 @@ from libtbx.utils import Sorry
 from phai_cctbx.io.atomic_file import replacing
 from phai_cctbx.network.model_file import ModelFileError
 from phai_cctbx.network.phai_file import SOURCE, import_checkpoint, load_phai
+from phai_cctbx.programs.citations import citations
 from phai_cctbx.programs.command import log_to
 from phai_cctbx.programs.phai_examples import phases_as_published, read_examples
 from phai_cctbx.version import __version__
@@ -38,6 +39,7 @@ and ten examples in their repository; with them the command shows that the
 imported network gives the published phases.
 """
     epilog = ""
+    citations = citations("phai")
     datatypes = ["phil"]
     master_phil_str = """
 input {

@@ -235,7 +235,11 @@ class Program(ProgramTemplate):
 
     program_name = "phai_cctbx.molecule_library"
     version = __version__
-    description = __doc__
+    description = """
+Makes the library of molecules that artificial crystals are built from.
+
+  phai_cctbx.molecule_library molecules.npz n=12000 seed=1
+"""
     datatypes = ["phil"]
     master_phil_str = MASTER_PHIL
 

@@ -56,8 +56,8 @@ class OutputFiles:
         if existing and not self.overwrite:
             names = ", ".join(path.name for path in existing)
             raise Sorry(
-                f"{self.directory}: {names} would be overwritten. Set overwrite=True, or name the"
-                " results by prefix= or directory=."
+                f"{names} would be overwritten (in {self.directory.resolve()}). Set"
+                " overwrite=True, or name the results by prefix= or directory=."
             )
 
     @contextmanager

@@ -33,7 +33,7 @@ from phai_cctbx.phasing.normalisation import PreparedData, prepare
 from phai_cctbx.phasing.result import PhasingResult
 from phai_cctbx.phasing.scoring import R_SOLVED, score_r
 from phai_cctbx.programs import report as listing
-from phai_cctbx.programs.crystal_input import check_crystal_input, parameters_of_run
+from phai_cctbx.programs.crystal_input import check_crystal_input
 from phai_cctbx.programs.molecule import MoleculeResult, build_molecules
 from phai_cctbx.programs.output_files import OutputFiles
 from phai_cctbx.programs.result_files import write_phases, write_structure
@@ -71,13 +71,14 @@ input {
 }
 data {
   d_min = None
-    .type = float
+    .type = float(value_min=0.1)
     .help = Resolution limit in A, all data by default
 }
 phasing {
   strategy = *auto neural charge_flipping phai
     .type = choice
-    .help = auto takes the better by its figure of merit, phai needs model (docs/phai.md)
+    .help = auto: charge flipping or the network, whichever does better. phai: PhAI's own network, \
+            needs model=FILE (phai_cctbx.import_phai)
   model = None
     .type = str
     .help = TorchScript file of the network, the bundled one by default
@@ -110,6 +111,9 @@ output {
   directory = "."
     .type = str
     .help = Folder of the result files
+  prefix = None
+    .type = str
+    .help = Base name of the result files, NAME_phai by default
   report = True
     .type = bool
     .help = Write NAME_phai.html, the report to look at in a browser
@@ -347,10 +351,7 @@ def solve(
     extensions = EXTENSIONS if report else EXTENSIONS[:-1]
     files = OutputFiles(prefix or Path(path).stem + PREFIX_SUFFIX, extensions, directory, overwrite)
     with _captured_log() as log:
-        _log(
-            f"phai_cctbx {__version__}: {path}, strategy {strategy}, seed {seed}"
-            f" (all parameters in {files.paths['eff'].name})"
-        )
+        _log(f"phai_cctbx {__version__}: {path}, strategy {strategy}, seed {seed}")
         _log(*listing.heading("Data"))
         progress("reading", 0, 1)
         data = read(path, hkl)
@@ -428,7 +429,7 @@ def parameters_as_phil(parameters: dict) -> str:
     libtbx.utils.Sorry
         For a value that the parameter cannot have.
     """
-    master = parameters_of_run(MASTER_PHIL)
+    master = iotbx.phil.parse(MASTER_PHIL)
     extract = master.extract()
     for name, value in parameters.items():
         *scopes, last = name.split(".")

@@ -8,13 +8,15 @@ import sys
 from tqdm import tqdm
 
 # cctbx
+import iotbx.phil
 from libtbx.program_template import ProgramTemplate
 from libtbx.utils import Sorry
 
 from phai_cctbx.aspherical.quantum import Method
 from phai_cctbx.programs import refinement
+from phai_cctbx.programs.citations import citations
 from phai_cctbx.programs.command import log_to
-from phai_cctbx.programs.crystal_input import crystal_files, parameters_of_run
+from phai_cctbx.programs.crystal_input import crystal_files
 from phai_cctbx.version import __version__
 
 
@@ -37,6 +39,7 @@ goes on where it was stopped. Exit status: 0 done, 1 the input cannot be
 used, 2 wrong usage, 3 not converged.
 """
     epilog = ""
+    citations = citations("smtbx", "hirshfeld", "pyscf")
     datatypes = ["phil"]
     master_phil_str = refinement.MASTER_PHIL
 
@@ -53,7 +56,7 @@ used, 2 wrong usage, 3 not converged.
         """Refine, with the log on the screen."""
         params = self.params
         har = params.har
-        master = parameters_of_run(refinement.MASTER_PHIL)
+        master = iotbx.phil.parse(refinement.MASTER_PHIL)
         with log_to(self.logger), _Line() as line:
             self.result = refinement.refine_model(
                 params.input.path,

@@ -70,7 +70,7 @@ scattering = iam
   .help = iam, har (Hirshfeld atoms from quantum chemistry) or tsc:FILE (a table)
 data {
   d_min = None
-    .type = float
+    .type = float(value_min=0.1)
     .help = Resolution limit in A, all data by default
 }
 refinement {
@@ -121,6 +121,9 @@ output {
   directory = "."
     .type = str
     .help = Folder of the result files
+  prefix = None
+    .type = str
+    .help = Base name of the result files, NAME_phai by default
 }
 """
 

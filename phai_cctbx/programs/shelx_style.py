@@ -8,6 +8,8 @@ with ``output.overwrite=True``.
 from __future__ import annotations
 
 import logging
+import re
+import sys
 import tempfile
 from contextlib import contextmanager
 from dataclasses import replace
@@ -36,6 +38,8 @@ STYLES = {"shelxt": ("_a", "lxt"), "shelxs": ("", "lst")}
 #: Endings that belong to files and not to a base name.
 INPUT_FILES = (".ins", ".res", ".hkl", ".cif", ".fcf", ".mtz")
 
+#: A switch of SHELXT: a hyphen, a letter, perhaps a value.
+_SWITCH = re.compile(r"-[A-Za-z][^=]*")
 #: Line of the report with the names of the files.
 _RESULTS = "Results"
 
@@ -103,6 +107,18 @@ def base_name(path) -> str:
     """The base name that a run is called by: the file name without an ending of input files."""
     path = Path(path)
     return path.stem if path.suffix.lower() in INPUT_FILES else path.name
+
+
+def without_switches(arguments: list[str]) -> list[str]:
+    """Arguments of a call of SHELXT without its switches, which have no meaning here.
+
+    Callers add switches such as ``-a0.3`` or ``-s"P21/c"`` of their own accord. Options of
+    phai_cctbx begin with two hyphens; ``-h`` and ``-v`` alone tell and stop, as everywhere.
+    """
+    ignored = [a for a in arguments if _SWITCH.fullmatch(a) and a not in ("-h", "-v")]
+    if ignored:
+        sys.stderr.write(f"Switches of SHELXT that have no meaning here: {' '.join(ignored)}\n")
+    return [a for a in arguments if a not in ignored]
 
 
 def remarks(result) -> list[str]:

@@ -14,6 +14,7 @@ from libtbx.program_template import ProgramTemplate
 from libtbx.utils import Sorry
 
 from phai_cctbx.programs import pipeline
+from phai_cctbx.programs.citations import citations
 from phai_cctbx.programs.command import log_to
 from phai_cctbx.programs.crystal_input import crystal_files
 from phai_cctbx.programs.shelx_style import PHIL as STYLE_PHIL
@@ -44,6 +45,7 @@ report for the browser) into the current folder. Exit status: 0 solved, 1 the
 input cannot be used, 2 wrong usage, 3 not solved.
 """
     epilog = ""
+    citations = citations("phai", "charge_flipping", "smtbx")
     datatypes = ["phil"]
     master_phil_str = _master_phil()
 

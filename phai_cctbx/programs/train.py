@@ -49,13 +49,14 @@ class Program(ProgramTemplate):
     program_name = "phai_cctbx.train"
     version = __version__
     description = """
-Trains a phasing network on artificial crystals, or goes on from one with your own structures.
+Trains a phasing network on artificial crystals, or goes on from one with your
+own structures.
 
   phai_cctbx.train pools=FOLDER model=my_model.pt minutes=600
   phai_cctbx.train init=bundled structures=FOLDER_OF_CIFS model=my_model.pt
 
-The checkpoint (model name with .ckpt) makes a stopped training go on where it was. Use the model
-by phai_cctbx.solve x.ins model=my_model.pt.
+The checkpoint (model name with .ckpt) makes a stopped training go on where it
+was. The model is used by phai_cctbx.solve x.ins model=my_model.pt.
 """
     epilog = ""
     datatypes = ["phil"]
@@ -77,12 +78,16 @@ name = None
   .help = What the model calls itself, its file name by default
 minutes = 60
   .type = float(value_min=0)
+  .help = Time of the whole training
 learning_rate = 0.0015
   .type = float(value_min=0)
+  .help = Largest step of the optimiser
 channels = 48
   .type = int(value_min=1)
+  .help = Maps of a layer, of a network that starts from nothing
 layers = 6
   .type = int(value_min=1)
+  .help = Layers, of a network that starts from nothing
 d_min = 1.9 2.3
   .type = floats(size=2)
   .help = Range of the resolution cut in A
@@ -97,15 +102,16 @@ batch_budget = 1e6
   .help = Size of a batch in A^6
 largest_batch = 32
   .type = int(value_min=1)
+  .help = Crystals of a batch at most
 seed = 0
   .type = int(value_min=0)
+  .help = Seed of all random numbers
 threads = None
   .type = int(value_min=1)
+  .help = Threads of the CPU, as torch chooses by default
 device = None
   .type = str
   .help = cpu or cuda, what there is by default
-overwrite = False
-  .type = bool
 """
 
     @staticmethod
@@ -120,7 +126,7 @@ overwrite = False
         p = self.params
         if p.model is None:
             raise Sorry("model=FILE is needed: the model file to write.")
-        if Path(p.model).exists() and not p.overwrite:
+        if Path(p.model).exists() and not p.output.overwrite:
             raise Sorry(f"{p.model} exists: give another model=FILE, or overwrite=True.")
         if (p.structures is None) == (p.pools is None):
             raise Sorry("Give either structures=FOLDER (of .cif) or pools=FOLDER (of .npz).")

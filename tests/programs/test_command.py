@@ -22,8 +22,12 @@ class Echo(ProgramTemplate):
 input { path = None
   .type = str
 }
-d_min = None
+d_min = 2.0
   .type = float
+  .help = How far the data go
+kind = fast *slow
+  .type = choice
+  .help = What is done
 """
     seen = None
     error = None
@@ -74,6 +78,20 @@ def test_wrong_usage_is_2(argument, capsys):
     assert "phai_cctbx.echo" in capsys.readouterr().err
 
 
+def test_help_tells_what_parameters_mean_and_only_those_that_do_something(capsys):
+    assert run_command(Echo, ["--help"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "d_min How far the data go (default 2.0)" in told
+    assert "kind What is done (fast | *slow, default slow)".replace("*", "") in told
+    assert "serial_format" not in told
+
+
+@pytest.mark.parametrize("name", ["filename", "suffix", "serial", "prefix"])
+def test_parameters_of_the_output_that_nothing_reads_are_refused(name, capsys):
+    assert run_command(Echo, ["x.ins", f"output.{name}=1"]) == 2
+    assert f"no such parameter: output.{name}" in capsys.readouterr().err
+
+
 def test_sorry_is_1_and_no_traceback(monkeypatch, capsys):
     monkeypatch.setattr(Echo, "error", Sorry("x.ins, line 2: no CELL"))
     assert run_command(Echo, ["x.ins", "--quiet"]) == 1
@@ -101,3 +119,15 @@ def test_log_to_leaves_the_logger_as_it_was():
         logging.getLogger("phai_cctbx.anything").info("12 reflections")
     assert stream.getvalue() == "12 reflections\n"
     assert (logger.level, logger.propagate, list(logger.handlers)) == before
+
+
+def test_a_reader_that_goes_away_ends_the_run_without_a_traceback():
+    """As in ``phai_cctbx.echo x.ins | head -1``."""
+
+    class Closed(StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError), log_to(Closed()):
+        logging.getLogger("phai_cctbx.anything").info("12 reflections")
+    assert logging.getLogger("phai_cctbx").handlers == []

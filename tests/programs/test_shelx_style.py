@@ -7,9 +7,10 @@ import pytest
 # cctbx
 from libtbx.utils import Sorry
 
+from phai_cctbx.command_line import shelxt
 from phai_cctbx.programs import shelx_style
 from phai_cctbx.programs.command import run_command
-from phai_cctbx.programs.shelx_style import base_name, solve_like_shelx
+from phai_cctbx.programs.shelx_style import base_name, solve_like_shelx, without_switches
 from phai_cctbx.programs.solve import Program
 
 QUICK = {"strategy": "charge_flipping", "hydrogens": False}
@@ -67,6 +68,16 @@ def test_as_shelxs_keeps_what_is_refined(thpp, beginning):
     assert {path.name for path in result.files.values()} == {"thpp.res", "thpp.lst"}
     assert {path.name for path in thpp.parent.iterdir()} - beginning == {"thpp.res", "thpp.lst"}
     assert "FVAR" in res.read_text()
+
+
+def test_called_in_the_place_of_shelxt(thpp, beginning, capsys):
+    """Callers give SHELXT switches of its own; they are named and do no harm."""
+    arguments = ["thpp", "-a0.3", '-s"P21/c"', "-q", "n_starts=0"]
+    assert shelxt.run(arguments) == 2  # n_starts is understood, and cannot be 0
+    error = capsys.readouterr().err
+    assert '-a0.3 -s"P21/c" -q' in error
+    assert "n_starts" in error and "unrecognized" not in error
+    assert without_switches(["thpp", "--quiet", "-h"]) == ["thpp", "--quiet", "-h"]
 
 
 def test_nothing_is_left_of_bad_input(thpp, beginning):
