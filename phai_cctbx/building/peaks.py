@@ -44,7 +44,12 @@ class Peaks:
 
 
 def fourier_map(coefficients: miller.array, steps_per_d_min: float = GRID_STEPS_PER_D_MIN):
-    """Synthesise a map (density per A^3) on a grid that has the symmetry of the crystal."""
+    """Synthesise a map (density per A^3) on a grid that has the symmetry of the crystal.
+
+    Friedel mates that stand apart are averaged.
+    """
+    if coefficients.anomalous_flag():
+        coefficients = coefficients.average_bijvoet_mates()
     fft_map = coefficients.fft_map(
         resolution_factor=1 / steps_per_d_min,
         symmetry_flags=maptbx.use_space_group_symmetry,

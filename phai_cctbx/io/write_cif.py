@@ -275,6 +275,38 @@ def _refinement_items(data, solution) -> dict[str, str]:
         items["_refine_ls_extinction_coef"] = with_uncertainty(extinction, esd**2, 5)
     else:
         items["_refine_ls_extinction_method"] = "none"
+    items.update(_absolute_structure_items(getattr(solution, "absolute_structure", None)))
+    twin = getattr(solution, "twin", None)
+    if twin is not None:
+        share = with_uncertainty(twin.fraction, (twin.esd or 0.0) ** 2, 4)
+        items["_refine_special_details"] = (
+            f"\nRefined as a twin: reflections {twin.as_hkl} of a second domain, share {share}.\n"
+        )
+    return items
+
+
+def _absolute_structure_items(absolute) -> dict[str, str]:
+    """Return x with its standard uncertainty, and all estimates of it in words."""
+    if absolute is None:
+        return {}
+    x, esd, method = absolute.x
+    estimates = [
+        f"{name} {with_uncertainty(value, uncertainty**2, 3)}"
+        for name, value, uncertainty in (
+            ("x refined", absolute.flack, absolute.flack_esd),
+            ("Parsons z", absolute.parsons, absolute.parsons_esd),
+            ("Hooft y", absolute.hooft, absolute.hooft_esd),
+        )
+        if math.isfinite(uncertainty)
+    ]
+    items = {
+        "_refine_ls_abs_structure_details": (
+            f"\n{method[0].upper()}{method[1:]}.\n{absolute.n_pairs} Friedel pairs,"
+            f" {', '.join(estimates)}.\n"
+        )
+    }
+    if math.isfinite(esd):
+        items["_refine_ls_abs_structure_Flack"] = with_uncertainty(x, esd**2, 3)
     return items
 
 

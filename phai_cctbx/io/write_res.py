@@ -40,7 +40,7 @@ def res_text(
         Read: ``xray_structure``, ``r1``, ``weighting``, and where they exist
         ``r1_all``, ``wr2``, ``goof``, ``n_reflections``, ``n_observed``,
         ``n_parameters``, ``n_restraints``, ``scale_factor`` (on Fc^2),
-        ``extinction``, ``difference_peak``, ``difference_hole``, ``riding``
+        ``extinction``, ``twin``, ``difference_peak``, ``difference_hole``, ``riding``
         (sequence of ``building.hydrogens.HydrogenGroup``).
     peaks : sequence of (site, height)
         Difference peaks, fractional and in e/A^3; written as Q1, Q2, ...
@@ -75,7 +75,10 @@ def res_text(
     )
     lines += [f"REM {remark}"[:80] for remark in remarks]
     extinction = getattr(solution, "extinction", None)
-    lines = [line for line in lines if not (extinction and line.upper().startswith("EXTI"))]
+    twin = getattr(solution, "twin", None)
+    lines = _without(lines, *(("EXTI",) if extinction else ()), *(("TWIN", "BASF") if twin else ()))
+    if twin:
+        lines += twin_lines(twin)
     if extinction:
         lines.append(f"EXTI {extinction:.6f}")
     a, b = solution.weighting
@@ -96,6 +99,26 @@ def res_text(
 def write_res(path, data, solution, peaks=(), remarks=()) -> Path:
     """Write the .res file in one step; for the parameters see `res_text`."""
     return write_text(path, res_text(data, solution, peaks, remarks))
+
+
+def twin_lines(twin) -> list[str]:
+    """Return TWIN and BASF of a second domain.
+
+    Parameters
+    ----------
+    twin : Twin
+        SHELX transforms indices as a column, so that its matrix is the transpose of the law.
+    """
+    law, denominator = twin.law.transpose().num(), twin.law.den()
+    return [
+        "TWIN " + " ".join(f"{element / denominator:g}" for element in law),
+        f"BASF {twin.fraction:.5f}",
+    ]
+
+
+def _without(lines, *instructions) -> list[str]:
+    """Return the lines but for such instructions."""
+    return [line for line in lines if line[:4].upper() not in instructions]
 
 
 def _hklf(data) -> str:

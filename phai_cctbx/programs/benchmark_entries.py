@@ -36,6 +36,8 @@ class Entry:
     space_group : str
         From the index, empty where it says nothing.
     r1_published : float or None
+    r1_model : float or None
+        R1 of the reference model as recalculated, where the index gives it.
     """
 
     id: str
@@ -44,6 +46,7 @@ class Entry:
     data_path: Path | None = None
     space_group: str = ""
     r1_published: float | None = None
+    r1_model: float | None = None
 
 
 def list_entries(folder, kinds=KINDS, ids=(), n_max=None) -> list[Entry]:
@@ -126,6 +129,7 @@ def _measured(folder):
             data_path=folder / name / f"{name}.ins",
             space_group=index.get(name, {}).get("space_group", ""),
             r1_published=_number(index.get(name, {}).get("R1_published")),
+            r1_model=_number(index.get(name, {}).get("R1_calc")),
         )
         for name in names
     ]

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 # cctbx
@@ -38,6 +38,7 @@ from phai_cctbx.programs.molecule import MoleculeResult, build_molecules
 from phai_cctbx.programs.output_files import OutputFiles
 from phai_cctbx.programs.result_files import write_phases, write_structure
 from phai_cctbx.refinement.completion import Solution, complete_structure
+from phai_cctbx.refinement.hand import change_hand
 from phai_cctbx.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -185,8 +186,14 @@ class SolveResult:
 
     @property
     def space_group(self) -> str:
-        """Hermann-Mauguin symbol in the setting of the data."""
-        return str(self.data.crystal_symmetry.space_group_info())
+        """Hermann-Mauguin symbol in the setting of the data, of the hand that was found."""
+        crystal = self.data.crystal_symmetry if self.solution is None else self.structure
+        return str(crystal.space_group_info())
+
+    @property
+    def structure(self):
+        """The refined `xray.structure`, None where none was built."""
+        return None if self.solution is None else self.solution.xray_structure
 
     @property
     def d_min(self) -> float:
@@ -223,6 +230,7 @@ class SolveResult:
         """The figures of the .json file (docs/usage.md), None where one does not apply."""
         solution = self.solution
         statistics = self.prepared.statistics
+        absolute, twin = solution and solution.absolute_structure, solution and solution.twin
         return plain(
             {
                 "solved": self.solved,
@@ -254,6 +262,10 @@ class SolveResult:
                 "n_parameters": solution and solution.n_parameters,
                 "difference_peak": solution and solution.difference_peak,
                 "difference_hole": solution and solution.difference_hole,
+                "flack": absolute and absolute.x[0],
+                "flack_esd": absolute and absolute.x[1],
+                "absolute_structure": absolute and asdict(absolute),
+                "twin": twin and {"law": twin.as_hkl, "fraction": twin.fraction, "esd": twin.esd},
                 "molecule": self.known and self.known.summary(),
                 "files": {name: path.name for name, path in self.files.items()},
                 "version": __version__,
@@ -391,12 +403,13 @@ def solve(
         else:
             outcome = _attempt(data, prepared, parameters, progress)
             solved_by, solved = BY_R1, outcome.solved
+        prepared, phasing = _in_hand_of(outcome.solution, prepared, outcome.phasing)
         result = SolveResult(
             solved=solved,
             solved_by=solved_by,
             data=data,
             prepared=prepared,
-            phasing=outcome.phasing,
+            phasing=phasing,
             solution=outcome.solution,
             warnings=_warnings(data, prepared, outcome),
             files=files.paths,
@@ -570,6 +583,28 @@ def _build(data, prepared, candidates, built, parameters, progress) -> _Outcome:
         if best.solved:
             break
     return best if best.solution is not None else replace(best, failures=tuple(failures))
+
+
+def _in_hand_of(solution, prepared, phasing) -> tuple[PreparedData, PhasingResult]:
+    """Data and phases in the space group of the solution, which may be the enantiomorph."""
+    if solution is None or (
+        solution.xray_structure.space_group() == prepared.f_sq.space_group()
+    ):
+        return prepared, phasing
+
+    def turned(array):
+        return change_hand(array, solution.xray_structure.space_group())
+
+    def turned_phases(result):
+        return replace(
+            result,
+            f_phased=turned(result.f_phased),
+            confidence=turned(result.confidence),
+            alternatives=tuple(turned_phases(each) for each in result.alternatives),
+        )
+
+    prepared = replace(prepared, f_sq=turned(prepared.f_sq), f_obs=turned(prepared.f_obs))
+    return prepared, turned_phases(phasing)
 
 
 def _temperature(data) -> float:

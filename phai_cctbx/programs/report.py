@@ -108,7 +108,30 @@ def solution_lines(solution) -> list[str]:
             f"{solution.difference_peak:+.2f} / {solution.difference_hole:+.2f} e/A^3",
         ),
         *_pair("Shift/esd", f"{_figure(solution.max_shift_over_esd, 3)} at most"),
+        *_hand_lines(solution.absolute_structure),
+        *_twin_lines(solution),
     ]
+
+
+def _hand_lines(absolute) -> list[str]:
+    """x by every method that gave one."""
+    if absolute is None:
+        return []
+    estimates = (
+        ("refined", absolute.flack, absolute.flack_esd),
+        ("Parsons", absolute.parsons, absolute.parsons_esd),
+        ("Hooft", absolute.hooft, absolute.hooft_esd),
+    )
+    told = [f"{name} {x:.3f}({esd:.3f})" for name, x, esd in estimates if math.isfinite(esd)]
+    return _pair("Flack x", f"{', '.join(told)}; {absolute.n_pairs} Friedel pairs")
+
+
+def _twin_lines(solution) -> list[str]:
+    """The second domain, or what the laws of the lattice would give."""
+    if solution.twin is not None:
+        return _pair("Twin", f"{solution.twin.as_hkl}, fraction {solution.twin.fraction:.3f}")
+    tried = [f"{law} {share:.3f}" for law, (share, _) in solution.twin_fractions.items()]
+    return _pair("Twin laws", f"none; fractions would be {', '.join(tried)}") if tried else []
 
 
 def summary_lines(result) -> list[str]:

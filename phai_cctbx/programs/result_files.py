@@ -17,7 +17,11 @@ from phai_cctbx.io.write_map import write_map
 from phai_cctbx.io.write_mtz import write_mtz
 from phai_cctbx.io.write_res import write_res
 from phai_cctbx.refinement.completion import expected_atoms
-from phai_cctbx.refinement.maps import difference_coefficients
+from phai_cctbx.refinement.maps import (
+    difference_coefficients,
+    friedel_average,
+    observed_coefficients,
+)
 
 #: Difference peaks that follow the atoms in a .res.
 N_DIFFERENCE_PEAKS = 20
@@ -38,10 +42,9 @@ def write_structure(paths, data, prepared, phasing, solution) -> None:
     solution : Solution
     """
     refinement = solution.refinement
-    f_sq = prepared.f_sq.map_to_asu()
+    f_sq = refinement.f_sq
     difference = difference_coefficients(refinement, f_sq)
-    f_calc = refinement.f_calc
-    observed = f_calc.customized_copy(data=f_calc.data() + difference.data())
+    observed = observed_coefficients(refinement)
     peaks = find_peaks(difference, N_DIFFERENCE_PEAKS)
     write_res(
         paths["res"],
@@ -55,9 +58,10 @@ def write_structure(paths, data, prepared, phasing, solution) -> None:
         data,
         prepared,
         phasing,
+        f_sq,
         refinement.fc_sq,
         solution.scale_factor,
-        f_calc=f_calc,
+        f_calc=friedel_average(refinement.f_calc),
         map_coefficients=observed,
         difference_coefficients=difference,
     )
@@ -145,6 +149,7 @@ def write_phases(paths, data, prepared, phasing) -> None:
         data,
         prepared,
         phasing,
+        prepared.f_sq.map_to_asu(),
         trial.fc_sq,
         trial.scale_factor,
         map_coefficients=coefficients,
@@ -152,16 +157,9 @@ def write_phases(paths, data, prepared, phasing) -> None:
     write_map(paths["ccp4"], coefficients, label="F(obs) times confidence, phases by phai_cctbx")
 
 
-def _write_reflections(paths, data, prepared, phasing, fc_sq, scale_factor, **coefficients):
+def _write_reflections(paths, data, prepared, phasing, f_sq, fc_sq, scale_factor, **coefficients):
     """Write .fcf and .mtz: observed and calculated intensities, phases, map coefficients."""
-    write_fcf(
-        paths["fcf"],
-        data.title,
-        prepared.f_sq.map_to_asu(),
-        fc_sq,
-        scale_factor,
-        data.wavelength,
-    )
+    write_fcf(paths["fcf"], data.title, f_sq, fc_sq, scale_factor, data.wavelength)
     write_mtz(
         paths["mtz"],
         data.title,

@@ -137,6 +137,12 @@ def with_remarks(res_text: str, lines: list[str]) -> str:
     return "\n".join([title, *(f"REM {line}"[:80] for line in lines), rest])
 
 
+def _flack(result) -> str:
+    """The Flack parameter, empty where there is none."""
+    absolute = result.solution and result.solution.absolute_structure
+    return "" if not absolute else f"{absolute.x[0]:.2f}"
+
+
 def listing_text(result, res_name: str, log_text: str) -> str:
     """The listing: the log of the run, and the table of solutions as SHELXT prints it."""
     row = _TABLE_ROW.format(
@@ -145,7 +151,7 @@ def listing_text(result, res_name: str, log_text: str) -> str:
         alpha="",
         turn="as input",
         group=result.space_group.replace(" ", ""),
-        flack="",
+        flack=_flack(result),
         file=Path(res_name).stem,
         formula=result.formula,
     )

@@ -1,4 +1,4 @@
-"""Symmetry, hand and absolute structure of a refined crystal.
+"""Symmetry and absolute structure of a refined crystal.
 
 Missed symmetry is looked for in the structure factors in P1 by cctbx (symmetry search of
 Palatinus & van der Lee, J. Appl. Cryst. 41, 975, 2008), and checked against the intensities.
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 # cctbx
-from cctbx import miller, symmetry_search, xray
+from cctbx import miller, symmetry_search
 from libtbx.utils import Sorry
 from smtbx import absolute_structure as smtbx_absolute_structure
 
@@ -46,6 +46,8 @@ class AbsoluteStructure:
         From Bijvoet differences.
     n_pairs : int
         Bijvoet pairs used.
+    flack, flack_esd : float
+        Refined with the structure; nan where it was not.
     """
 
     parsons: float
@@ -53,6 +55,20 @@ class AbsoluteStructure:
     hooft: float
     hooft_esd: float
     n_pairs: int
+    flack: float = float("nan")
+    flack_esd: float = float("nan")
+
+    @property
+    def x(self) -> tuple[float, float, str]:
+        """The more precise of the refined x and that of Parsons, its esd, and how it was found."""
+        refined = (self.flack, self.flack_esd, "refined as a twin by inversion (Flack, 1983)")
+        quotients = (
+            self.parsons,
+            self.parsons_esd,
+            "from quotients [(I+)-(I-)]/[(I+)+(I-)] (Parsons, Flack & Wagner, 2013)",
+        )
+        known = [each for each in (refined, quotients) if np.isfinite(each[1])]
+        return min(known, key=lambda each: each[1], default=refined)
 
     @property
     def decisive(self) -> bool:
@@ -133,14 +149,6 @@ def _parsons(f_calc: miller.array, f_sq: miller.array) -> tuple[float, float]:
     return float((1 - slope) / 2), float(esd / 2)
 
 
-def change_hand(structure: xray.structure) -> xray.structure | None:
-    """The inverted structure; None where that needs another space group (P 31 and P 32)."""
-    inverted = structure.change_hand()
-    if inverted.space_group() != structure.space_group():
-        return None
-    return inverted
-
-
 @dataclass(frozen=True)
 class MissedSymmetry:
     """A space group of higher symmetry than the one a structure was refined in.
@@ -171,6 +179,8 @@ def missed_symmetry(f_calc: miller.array, f_sq: miller.array) -> MissedSymmetry 
     -------
     MissedSymmetry or None
     """
+    if f_sq.anomalous_flag():
+        f_calc, f_sq = f_calc.average_bijvoet_mates(), f_sq.average_bijvoet_mates()
     d_min = max(SYMMETRY_D_MIN, f_calc.d_min())
     in_p1 = f_calc.resolution_filter(d_min=d_min).expand_to_p1()
     found = symmetry_search.structure_factor_symmetry(in_p1)

@@ -6,7 +6,7 @@ result says itself whether it is a solution.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,12 +17,15 @@ from cctbx.array_family import flex
 from phai_cctbx.building.connectivity import assemble
 from phai_cctbx.building.naming import rename
 from phai_cctbx.building.peaks import fourier_map
-from phai_cctbx.refinement.analysis import AbsoluteStructure, absolute_structure, change_hand
+from phai_cctbx.refinement.analysis import AbsoluteStructure
 from phai_cctbx.refinement.full_refinement import refine_fully
+from phai_cctbx.refinement.hand import settle_hand
 from phai_cctbx.refinement.least_squares import CONVERGED_SHIFT_OVER_ESD, RefinementResult
 from phai_cctbx.refinement.maps import difference_coefficients
-from phai_cctbx.refinement.starting_model import R1_HOPELESS, best_start
+from phai_cctbx.refinement.starting_model import R1_HOPELESS, best_start, refine_isotropic
 from phai_cctbx.refinement.trial_model import Step, TrialModel, cell_contents, expected_atoms
+from phai_cctbx.refinement.twin_trials import report_twin, try_twins
+from phai_cctbx.refinement.twinning import Twin
 from phai_cctbx.refinement.verdict import (
     judge,
     report_composition,
@@ -71,6 +74,10 @@ class Solution:
         Hydrogen groups with scatterer numbers of `xray_structure`.
     absolute_structure : AbsoluteStructure or None
         Of acentric crystals whose Friedel mates were given apart.
+    twin : Twin or None
+        The second domain of a twin.
+    twin_fractions : dict
+        Law -> (fraction, esd) of the second domain, of each that the lattice allows.
     """
 
     xray_structure: xray.structure
@@ -99,6 +106,8 @@ class Solution:
     r1_without_hydrogens: float = float("nan")
     riding: tuple = ()
     absolute_structure: AbsoluteStructure | None = None
+    twin: Twin | None = None
+    twin_fractions: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def complete_structure(
@@ -144,46 +153,16 @@ def complete_structure(
     f_obs = f_sq.customized_copy(
         data=flex.sqrt(flex.double(np.maximum(np.array(f_sq.data()), 0))), sigmas=None
     ).set_observation_type_xray_amplitude()
+    model.imaginary = f_sq.space_group().is_centric() or f_sq_anomalous is None
     best_start(model, f_obs, phasing_result)
     model.structure = rename(assemble(model.structure))
     if model.result.r1 < R1_HOPELESS:
+        if try_twins(model):
+            refine_isotropic(model)
         refine_fully(model, hydrogens, anisotropic)
-        if f_sq_anomalous is not None:
-            _settle_hand(model, f_sq_anomalous.map_to_asu())
+        if not model.imaginary:
+            settle_hand(model, f_sq_anomalous.map_to_asu())
     return _finish(model)
-
-
-def _settle_hand(model: TrialModel, f_sq_anomalous: miller.array) -> None:
-    """Estimate the absolute structure; invert the model where its hand is wrong."""
-    model.absolute_structure = _absolute_structure_of(model, f_sq_anomalous)
-    if model.absolute_structure is None:
-        return
-    if not model.absolute_structure.decisive:
-        model.warnings.append(
-            "The hand is not determined: Hooft y "
-            f"{model.absolute_structure.hooft:.2f}({model.absolute_structure.hooft_esd:.2f})."
-        )
-        return
-    if not model.absolute_structure.inverted:
-        return
-    inverted = change_hand(model.structure)
-    if inverted is None:
-        model.warnings.append(
-            "The hand is wrong: solve again in the enantiomorphic space group "
-            f"{model.structure.change_hand().space_group_info()}."
-        )
-        return
-    model.structure = assemble(inverted)
-    model.refine("inverted", n_cycles=3)
-    model.absolute_structure = _absolute_structure_of(model, f_sq_anomalous)
-
-
-def _absolute_structure_of(model: TrialModel, f_sq_anomalous: miller.array):
-    """Absolute structure of the model as it stands."""
-    f_calc = f_sq_anomalous.structure_factors_from_scatterers(
-        model.structure, algorithm="direct"
-    ).f_calc()
-    return absolute_structure(f_calc, f_sq_anomalous, model.result.scale_factor)
 
 
 def _finish(model: TrialModel) -> Solution:
@@ -201,6 +180,7 @@ def _finish(model: TrialModel) -> Solution:
         model.warnings.append("Not a solution: " + ", ".join(doubts) + ".")
     if solved:
         report_symmetry(model, result)
+        report_twin(model)
         report_composition(model)
         report_disorder(model)
     if solved and not result.max_shift_over_esd < CONVERGED:
@@ -234,4 +214,6 @@ def _finish(model: TrialModel) -> Solution:
         r1_without_hydrogens=model.r1_without_hydrogens,
         riding=tuple(model.riding),
         absolute_structure=model.absolute_structure,
+        twin=result.twin,
+        twin_fractions=dict(model.twin_fractions),
     )

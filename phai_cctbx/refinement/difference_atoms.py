@@ -69,11 +69,18 @@ def prune(model: TrialModel) -> int:
     return 0
 
 
-def add_atoms(model: TrialModel) -> int:
-    """Add carbon atoms on strong, sensibly placed peaks of the difference map; their number."""
+def add_atoms(model: TrialModel, least: float = MIN_NEW_DENSITY) -> int:
+    """Add carbon atoms on sensibly placed peaks of the difference map; their number.
+
+    Parameters
+    ----------
+    model : TrialModel
+    least : float
+        Density of a peak, over that of a typical carbon atom of the model.
+    """
     coefficients = difference_coefficients(model.result, model.f_sq)
     peaks = find_peaks(coefficients, 20)
-    threshold = max(MIN_NEW_DENSITY * model.density_of_carbon(), 4 * peaks.sigma)
+    threshold = max(least * model.density_of_carbon(), 4 * peaks.sigma)
     n_new = 0
     for site, height in zip(peaks.sites, peaks.heights, strict=True):
         if height < threshold:

@@ -18,7 +18,7 @@ from phai_cctbx.building.connectivity import contacts, element_of
 from phai_cctbx.building.elements import Site, assign_elements
 from phai_cctbx.building.naming import rename
 from phai_cctbx.refinement.difference_atoms import place_hydrogens
-from phai_cctbx.refinement.least_squares import prepare_scattering, refine
+from phai_cctbx.refinement.least_squares import refine
 from phai_cctbx.refinement.trial_model import (
     BOND_REACH,
     ROUGH_CONVERGENCE,
@@ -36,7 +36,7 @@ POWER_ERROR_PER_R1, MIN_POWER_ERROR = 0.75, 0.02
 """Relative error of refined scattering powers, over R1 (measured on correct models), and least."""
 
 MIN_POWER = 0.45
-"""Scattering power, over the median, below which there is no atom."""
+"""Scattering power, over that of carbon, below which there is no atom."""
 
 
 def scattering_powers(model: TrialModel, n_cycles: int = 4) -> np.ndarray:
@@ -57,7 +57,7 @@ def scattering_powers(model: TrialModel, n_cycles: int = 4) -> np.ndarray:
     """
     structure = model.structure
     heavy = model.heavy_atoms()
-    prepare_scattering(structure, model.radiation, model.wavelength)
+    model.prepare_scattering()
     result = refine(
         structure,
         model.f_sq,
@@ -66,6 +66,7 @@ def scattering_powers(model: TrialModel, n_cycles: int = 4) -> np.ndarray:
         convergence=ROUGH_CONVERGENCE,
         occupancies=heavy,
         wavelength=model.wavelength,
+        twin=model.twin,
         temperature=model.temperature,
         **model.riding_arguments(),
     )
@@ -120,8 +121,9 @@ def relabel(model: TrialModel, action: str) -> int:
         logger.info("Elements stay as they are: %s", error)
         return 0
     heavy = model.structure.select(flex.size_t(model.heavy_atoms()))
-    strength = np.abs(z)
-    weak = [i for i in range(len(z)) if strength[i] < MIN_POWER * np.median(strength)]
+    old = [element_of(scatterer) for scatterer in heavy.scatterers()]
+    scale = np.median(z / np.array([model.power(element) for element in old]))
+    weak = np.flatnonzero(np.abs(z) < MIN_POWER * abs(scale * model.power("C"))).tolist()
     if weak and not model.riding:
         model.structure = without_atoms(model.structure, weak)
         model.refine("without weak atoms", n_cycles=4)
@@ -135,7 +137,6 @@ def relabel(model: TrialModel, action: str) -> int:
         relative_error=relative_error,
         radiation=model.radiation,
     )
-    old = [element_of(scatterer) for scatterer in heavy.scatterers()]
     n_changes = sum(a != b for a, b in zip(old, new, strict=True))
     if not n_changes:
         return 0

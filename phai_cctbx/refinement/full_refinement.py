@@ -12,13 +12,21 @@ from cctbx.array_family import flex
 
 from phai_cctbx.building.connectivity import assemble, atomic_number, element_of
 from phai_cctbx.building.naming import rename
-from phai_cctbx.refinement.difference_atoms import place_hydrogens, prune
+from phai_cctbx.refinement.difference_atoms import add_atoms, place_hydrogens, prune
 from phai_cctbx.refinement.element_trials import relabel
 from phai_cctbx.refinement.trial_model import TrialModel
+from phai_cctbx.refinement.twin_trials import try_twins
 from phai_cctbx.refinement.weighting import optimise_weighting
 
 R1_OF_DISORDER = 0.01
 """Rise of R1 without an atom that shows it to be there, however spread out."""
+
+MIN_DENSITY_NOW = 0.3
+"""Difference density, over that of carbon, of an atom: a peak of one that lacks is lowered by the
+phases, but stands out from an anisotropic model."""
+
+R1_GAIN_OF_ATOM = 0.05
+"""Part of R1 that new atoms have to take away."""
 
 EXTINCTION_TRIAL = 0.005
 """Start of the extinction coefficient."""
@@ -45,7 +53,9 @@ def refine_fully(model: TrialModel, hydrogens: bool, anisotropic: bool) -> None:
                 model.structure, model.result = before
                 model.record("taken back")
         relabel(model, "anisotropic, other elements")
-    _update_weights(model)
+        _add_what_shows_now(model)
+    try_twins(model)
+    update_weights(model)
     model.structure = rename(assemble(model.structure))
     model.refine("weights", n_cycles=5)
     if hydrogens and model.radiation != "neutron":
@@ -55,10 +65,26 @@ def refine_fully(model: TrialModel, hydrogens: bool, anisotropic: bool) -> None:
         for _ in range(2):
             if not relabel(model, "other elements"):
                 break
-    _update_weights(model)
+    update_weights(model)
     model.refine("weights", n_cycles=6)
     _try_extinction(model)
-    _update_weights(model)
+    update_weights(model)
+
+
+def _add_what_shows_now(model: TrialModel) -> None:
+    """Atoms that the anisotropy of heavier ones had hidden; kept where R1 falls."""
+    before = (model.structure, model.result)
+    if not add_atoms(model, MIN_DENSITY_NOW):
+        return
+    model.refine("atoms that show now", n_cycles=4)
+    prune(model)
+    _convert_to_anisotropic(model)
+    model.refine("anisotropic", n_cycles=6)
+    if model.result.r1 > (1 - R1_GAIN_OF_ATOM) * before[1].r1:
+        model.structure, model.result = before
+        model.record("taken back")
+        return
+    relabel(model, "other elements")
 
 
 def _try_extinction(model: TrialModel) -> None:
@@ -100,8 +126,8 @@ def _convert_to_anisotropic(model: TrialModel) -> None:
     structure.convert_to_anisotropic(selection=flex.bool(chosen))
 
 
-def _update_weights(model: TrialModel) -> None:
-    """SHELXL weights from the last refinement."""
+def update_weights(model: TrialModel) -> None:
+    """Choose SHELXL weights from the last refinement."""
     result = model.result
     scale = result.scale_factor
     model.weighting = optimise_weighting(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from smtbx.refinement import constraints as smtbx_constraints
 from smtbx.refinement import least_squares
 from smtbx.structure_factors import direct
 
+from phai_cctbx.refinement.twinning import Twin
 from phai_cctbx.refinement.weighting import Weighting
 
 logger = logging.getLogger(__name__)
@@ -70,12 +71,17 @@ class RefinementResult:
     weighting : Weighting
     scale_factor : float
         Fo^2 = scale_factor * Fc^2.
+    f_sq : miller.array
+        Intensities refined against.
     f_calc : miller.array
-        Complex structure factors, absolute scale, no extinction.
+        Complex structure factors of the crystal (of a twin: of its first domain), absolute scale,
+        no extinction.
     fc_sq : miller.array
-        Calculated intensities, absolute scale, extinction included.
+        Calculated intensities, absolute scale, extinction and twinning included.
     extinction, extinction_esd : float or None
         SHELXL's EXTI coefficient.
+    twin : Twin or None
+        The second domain as refined.
     max_shift_over_esd : float
         Of the last cycle; nan where the undamped matrix was not asked for.
     covariance : smtbx covariance_matrix_and_annotations or None
@@ -95,10 +101,12 @@ class RefinementResult:
     n_restraints: int
     weighting: Weighting
     scale_factor: float
+    f_sq: miller.array
     f_calc: miller.array
     fc_sq: miller.array
     extinction: float | None
     extinction_esd: float | None
+    twin: Twin | None
     max_shift_over_esd: float
     covariance: object | None
     n_cycles: int
@@ -110,7 +118,10 @@ FORM_FACTOR_TABLES = {"xray": "it1992", "electron": "electron", "neutron": "neut
 
 
 def prepare_scattering(
-    structure: xray.structure, radiation: str = "xray", wavelength: float | None = None
+    structure: xray.structure,
+    radiation: str = "xray",
+    wavelength: float | None = None,
+    imaginary: bool = True,
 ) -> None:
     """Set the scattering factors of a structure in place: table, f' and f''.
 
@@ -120,6 +131,8 @@ def prepare_scattering(
     radiation : {"xray", "electron", "neutron"}
     wavelength : float, optional
         A; f' and f'' (Sasaki, or Henke outside its range) are set for X-rays where it is given.
+    imaginary : bool
+        Whether f'' is set too: not for averages of Friedel mates of acentric crystals, as SHELXL.
 
     Raises
     ------
@@ -136,6 +149,7 @@ def prepare_scattering(
         scatterer.fp = scatterer.fdp = 0
         if radiation == "xray" and wavelength:
             scatterer.fp, scatterer.fdp = dispersion(scatterer.element_symbol(), wavelength)
+            scatterer.fdp *= imaginary
         scatterer.flags.set_use_fp_fdp(scatterer.fp != 0 or scatterer.fdp != 0)
 
 
@@ -215,6 +229,7 @@ def refine(
     n_cycles: int = 8,
     occupancies=(),
     extinction: float | None = None,
+    twin: Twin | None = None,
     wavelength: float | None = None,
     constraints=(),
     restraints=None,
@@ -240,6 +255,8 @@ def refine(
         Scatterers whose occupancy is refined.
     extinction : float, optional
         Start of SHELXL's EXTI, which is then refined. Needs `wavelength`.
+    twin : Twin, optional
+        A second domain, the fraction of which is refined from where it stands.
     wavelength : float, optional
         A.
     constraints : sequence of smtbx constraints
@@ -267,7 +284,8 @@ def refine(
     structure = xray_structure.deep_copy_scatterers()
     weighting = weighting or Weighting()
     set_refinement_flags(structure, occupancies)
-    observations = f_sq.as_xray_observations()
+    components = () if twin is None else (twin.component(),)
+    observations = f_sq.as_xray_observations(twin_components=components)
     correction = None
     if extinction is not None:
         correction = xray.shelx_extinction_correction(
@@ -285,6 +303,7 @@ def refine(
                 table,
                 temperature=temperature,
                 extinction=correction,
+                twin_fractions=components,
             )
         if f_sq.size() <= reparametrisation.n_independents:
             raise Sorry(
@@ -310,9 +329,10 @@ def refine(
         elif largest < convergence:
             break
     ls.build_up(objective_only=not with_covariance)
-    max_shift, covariance, extinction_esd = float("nan"), None, None
+    max_shift, covariance, scalar_esds = float("nan"), None, ()
     if with_covariance:
-        max_shift, covariance, extinction_esd = _uncertainties(ls, correction)
+        max_shift, covariance, scalar_esds = _uncertainties(ls)
+    scalar_esds = list(scalar_esds) or [None, None]
     r1, n_observed = ls.r1_factor(OBSERVED_I_OVER_SIGMA)
     r1_all, _ = ls.r1_factor()
     refined = structure.deep_copy_scatterers()
@@ -328,10 +348,12 @@ def refine(
         n_restraints=ls.n_restraints if restraints is not None else 0,
         weighting=weighting,
         scale_factor=ls.scale_factor(),
+        f_sq=f_sq,
         f_calc=ls.f_calc,
         fc_sq=ls.fc_sq,
         extinction=correction.value if correction is not None else None,
-        extinction_esd=extinction_esd,
+        extinction_esd=scalar_esds[-1] if correction is not None else None,
+        twin=twin and replace(twin, fraction=components[0].value, esd=scalar_esds[0]),
         max_shift_over_esd=max_shift,
         covariance=covariance,
         n_cycles=cycle,
@@ -364,17 +386,22 @@ def _one_cycle(ls, structure: xray.structure) -> float:
     return largest
 
 
-def _uncertainties(ls, correction):
-    """Largest undamped shift/esd, the covariance matrix, and the esd of the extinction."""
+def _uncertainties(ls):
+    """Largest undamped shift/esd, the covariance matrix, esds of twin fraction and extinction."""
     try:
         ls.solve()
         independent = np.array(ls.covariance_matrix().matrix_packed_u_diagonal())
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         logger.warning("No standard uncertainties: the normal matrix is singular (%s)", error)
-        return float("nan"), None, None
+        return float("nan"), None, ()
     esd = np.sqrt(np.maximum(independent, 0))
     shifts = np.abs(np.array(ls.step()))
     known = esd > 0
     max_shift = float(np.max(shifts[known] / esd[known])) if known.any() else 0.0
-    extinction_esd = float(esd[-1]) if correction is not None else None
-    return max_shift, ls.covariance_matrix_and_annotations(), extinction_esd
+    scalars = ls.covariance_matrix(
+        jacobian_transpose=ls.reparametrisation.jacobian_transpose_matching(
+            ls.reparametrisation.mapping_to_grad_fc_independent_scalars
+        )
+    ).matrix_packed_u_diagonal()
+    scalar_esds = np.sqrt(np.maximum(np.array(scalars), 0)).tolist()
+    return max_shift, ls.covariance_matrix_and_annotations(), scalar_esds

@@ -53,7 +53,8 @@ def sim_weights(f_obs, f_calc, epsilons, centric, rows) -> np.ndarray:
 def difference_coefficients(result, f_sq: miller.array) -> miller.array:
     """Coefficients (Fo - Fc) exp(i phi_calc) on the absolute scale, from a refinement.
 
-    Extinction is taken out of Fo; negative intensities count as 0.
+    Extinction and the other domains of a twin are taken out of Fo in the proportion in which the
+    model has them; negative intensities count as 0. Friedel mates are averaged.
     """
     fo_sq = np.maximum(np.array(f_sq.data()), 0) / result.scale_factor
     f_calc = np.array(result.f_calc.data())
@@ -61,6 +62,18 @@ def difference_coefficients(result, f_sq: miller.array) -> miller.array:
     modelled = np.sqrt(np.maximum(np.array(result.fc_sq.data()), 1e-12))
     f_obs = np.sqrt(fo_sq) * amplitude / modelled
     phase = f_calc / np.maximum(amplitude, 1e-12)
-    return miller.array(
-        miller_set=f_sq.set(), data=flex.complex_double((f_obs - amplitude) * phase)
+    return friedel_average(
+        miller.array(miller_set=f_sq.set(), data=flex.complex_double((f_obs - amplitude) * phase))
     )
+
+
+def observed_coefficients(result) -> miller.array:
+    """Coefficients Fo exp(i phi_calc) on the absolute scale, as `difference_coefficients`."""
+    f_calc = friedel_average(result.f_calc)
+    difference = difference_coefficients(result, result.f_sq)
+    return f_calc.customized_copy(data=f_calc.data() + difference.data())
+
+
+def friedel_average(f_calc: miller.array) -> miller.array:
+    """Complex structure factors without the part that dispersion adds to the density."""
+    return f_calc.average_bijvoet_mates() if f_calc.anomalous_flag() else f_calc

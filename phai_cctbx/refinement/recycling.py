@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 # cctbx
-from cctbx import miller, xray
+from cctbx import crystal, miller, xray
 from cctbx.array_family import flex
 
 from phai_cctbx.building.peaks import MIN_PEAK_DISTANCE, Peaks, find_peaks
@@ -26,6 +26,13 @@ SURPLUS = 1.25
 
 MIN_DISTANCE_PER_D_MIN = 0.65
 """Two peaks of an E-map closer than this share of d_min (Rayleigh's is 0.72) are not two atoms."""
+
+SITES_PER_ATOM = 2
+"""Sites that are looked for at most, per atom of the asymmetric unit: on special positions several
+sites make one atom."""
+
+HALF_ATOM = 0.5
+"""Sites fill the asymmetric unit when they come this close to the number of atoms."""
 
 CC_STEP = 0.002
 """Least rise of the correlation that makes another turn worth while."""
@@ -79,6 +86,18 @@ def trial_structure(crystal_symmetry, peaks: Peaks, weights) -> xray.structure:
     return structure
 
 
+def site_shares(crystal_symmetry, sites) -> np.ndarray:
+    """Atoms per asymmetric unit that each site stands for: 1, or less on special positions."""
+    settings = crystal.special_position_settings(crystal_symmetry)
+    order = crystal_symmetry.space_group().order_z()
+    return np.array([settings.site_symmetry(site).multiplicity() / order for site in sites])
+
+
+def n_sites_filling(shares: np.ndarray, n_atoms: float) -> int:
+    """Number of sites, from the first on, that hold so many atoms (or all sites)."""
+    return min(int(np.searchsorted(np.cumsum(shares), n_atoms - HALF_ATOM)) + 1, len(shares))
+
+
 def recycle(
     f_obs: miller.array,
     f_phased: miller.array,
@@ -112,7 +131,7 @@ def recycle(
     normalise = ENormaliser(f_obs)
     e_obs = normalise(np.array(f_obs.data()))
     coefficients = _first_coefficients(f_obs, e_obs, f_phased, confidence)
-    n_peaks = int(SURPLUS * n_atoms) + 2
+    n_peaks = SITES_PER_ATOM * (int(SURPLUS * n_atoms) + 2)
     min_distance = max(MIN_PEAK_DISTANCE, MIN_DISTANCE_PER_D_MIN * f_obs.d_min())
     best = None
     stalled = 0
@@ -129,8 +148,10 @@ def recycle(
             heights = heights[strongest]
         if not len(heights):
             break
-        expected = np.sort(np.abs(heights))[::-1][:n_atoms]
-        weights = heights / np.median(expected)
+        shares = site_shares(f_obs.crystal_symmetry(), sites)
+        n_kept = n_sites_filling(shares, SURPLUS * n_atoms + 2)
+        sites, heights = sites[:n_kept], heights[:n_kept]
+        weights = heights / abs(heights[n_sites_filling(shares[:n_kept], n_atoms / 2) - 1])
         peaks = Peaks(sites, weights, peaks.sigma)
         f_calc = f_obs.structure_factors_from_scatterers(
             trial_structure(f_obs.crystal_symmetry(), peaks, weights), algorithm="direct"

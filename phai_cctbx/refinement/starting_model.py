@@ -16,7 +16,7 @@ from phai_cctbx.building.connectivity import contacts
 from phai_cctbx.building.elements import assign_elements
 from phai_cctbx.refinement.difference_atoms import add_atoms, prune
 from phai_cctbx.refinement.element_trials import element_sites, relabel
-from phai_cctbx.refinement.recycling import recycle
+from phai_cctbx.refinement.recycling import n_sites_filling, recycle
 from phai_cctbx.refinement.trial_model import (
     U_START,
     Step,
@@ -75,7 +75,7 @@ def best_start(model: TrialModel, f_obs: miller.array, phasing_result) -> None:
             )
         )
         _first_model(model, trial)
-        _refine_isotropic(model)
+        refine_isotropic(model)
         starts.append((model.result.r1, model.structure, model.result))
         if model.result.r1 < R1_GOOD_START:
             break
@@ -95,8 +95,10 @@ def _first_model(model: TrialModel, trial) -> None:
         if strength[n.index] > RIPPLE_RATIO * strength[i]
     }
     keep = [i for i in range(len(heights)) if strength[i] > MIN_TRIAL_HEIGHT and i not in ripples]
-    keep = keep[:n_most]
     structure = structure.select(flex.size_t(keep))
+    shares = np.array([scatterer.weight() for scatterer in structure.scatterers()])
+    keep = keep[: n_sites_filling(shares, n_most)]
+    structure = structure.select(flex.size_t_range(len(keep)))
     z = MEAN_POWER_OVER_CARBON * model.power("C") * heights[keep]
     elements = assign_elements(
         element_sites(structure, z),
@@ -109,7 +111,7 @@ def _first_model(model: TrialModel, trial) -> None:
     model.structure = with_elements(structure, elements)
 
 
-def _refine_isotropic(model: TrialModel, n_rounds: int = 8) -> None:
+def refine_isotropic(model: TrialModel, n_rounds: int = 8) -> None:
     """Least squares, pruning, elements and difference maps in turns until nothing changes."""
     previous = float("inf")
     for round_number in range(1, n_rounds + 1):

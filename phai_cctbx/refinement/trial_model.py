@@ -26,6 +26,7 @@ from phai_cctbx.refinement.riding import (
     hydrogen_restraints,
     riding_constraints,
 )
+from phai_cctbx.refinement.twinning import Twin
 from phai_cctbx.refinement.weighting import Weighting
 
 logger = logging.getLogger(__name__)
@@ -80,6 +81,12 @@ class TrialModel:
     result : RefinementResult or None
         The last refinement.
     riding : list of HydrogenGroup
+    twin : Twin or None
+        The second domain, where there is one.
+    twin_fractions : dict
+        Law -> (fraction, esd) of the second domains that were tried.
+    imaginary : bool
+        Whether f'' counts: not while Friedel mates of an acentric crystal are averaged.
     history : list of Step
     warnings : list of str
     """
@@ -98,26 +105,35 @@ class TrialModel:
         self.riding: list[HydrogenGroup] = []
         self.temperature = temperature
         self.extinction: float | None = None
+        self.twin: Twin | None = None
+        self.twin_fractions: dict[str, tuple[float, float]] = {}
+        self.imaginary = True
         self.r1_without_hydrogens = float("nan")
         self.absolute_structure: AbsoluteStructure | None = None
 
     def refine(self, action: str, **kwargs) -> RefinementResult:
         """Least squares of the structure as it stands; `kwargs` go to `least_squares.refine`."""
-        prepare_scattering(self.structure, self.radiation, self.wavelength)
+        self.prepare_scattering()
         self.result = refine(
             self.structure,
             self.f_sq,
             weighting=self.weighting,
             wavelength=self.wavelength,
             extinction=self.extinction,
+            twin=self.twin,
             temperature=self.temperature,
             **self.riding_arguments(),
             **{"convergence": ROUGH_CONVERGENCE, **kwargs},
         )
         self.extinction = self.result.extinction
+        self.twin = self.result.twin
         self.structure = self.result.xray_structure.deep_copy_scatterers()
         self.record(action)
         return self.result
+
+    def prepare_scattering(self) -> None:
+        """Scattering factors of the structure as it stands."""
+        prepare_scattering(self.structure, self.radiation, self.wavelength, self.imaginary)
 
     def record(self, action: str) -> None:
         """Note what was done and where the model stands."""

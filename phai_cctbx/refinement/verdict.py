@@ -38,6 +38,9 @@ R1_SOLVED, WR2_SOLVED = 0.20, 0.45
 R1_GOOD, WR2_GOOD = 0.15, 0.35
 """Alerts B: between these and the former, a second kind of evidence decides."""
 
+R1_PLAIN, WR2_PLAIN = 0.10, 0.25
+"""Alerts C: up to here a structure may lack atoms of the composition, which is taken for wrong."""
+
 KINEMATIC_ALLOWANCE = 1.5
 """All four limits are so many times higher for electrons and neutrons, where multiple scattering
 and absorption add their share."""
@@ -94,7 +97,7 @@ def judge(
     R factors beyond checkCIF's alerts A, atoms without sensible surroundings or huge
     displacements each forbid it. R factors beyond alerts B forbid it together with one of:
     difference density beyond alert B, too few or too many atoms for the composition, and some
-    atoms without sensible surroundings.
+    atoms without sensible surroundings. Beyond alerts C too few atoms forbid it.
 
     Parameters
     ----------
@@ -119,6 +122,8 @@ def judge(
         confirmed = _unexplained_density(model, peak, hole) + _atoms_amiss(model)
         if doubts or confirmed or share < least_share:
             doubts = bad_fit + confirmed
+    elif _misfit(model, result, R1_PLAIN, WR2_PLAIN):
+        doubts = _atoms_amiss(model, too_many=False)
     if share < least_share:
         doubts.append(f"only {share:.0%} of the atoms have sensible surroundings")
     unit_cell = model.structure.unit_cell()
@@ -151,8 +156,8 @@ def _unexplained_density(model: TrialModel, peak: float, hole: float) -> list[st
     return [f"difference density from {hole:.2f} to {peak:.2f} e/A^3 is not explained"]
 
 
-def _atoms_amiss(model: TrialModel) -> list[str]:
-    """Far fewer or more atoms than the composition, where there is one that fits the volume."""
+def _atoms_amiss(model: TrialModel, too_many: bool = True) -> list[str]:
+    """Far fewer (or more) atoms than the composition, where there is one that fits the volume."""
     composition = model.composition or {}
     unseen = frozenset() if model.radiation == "neutron" else HYDROGENS
     given = sum(n for element, n in composition.items() if element not in unseen) / model.order
@@ -160,7 +165,8 @@ def _atoms_amiss(model: TrialModel) -> list[str]:
         return []
     scatterers = model.structure.scatterers()
     found = sum(scatterers[i].weight() for i in model.heavy_atoms())
-    if abs(found - given) <= MOST_ATOMS_AMISS * given:
+    surplus = found - given
+    if (surplus if too_many and surplus > 0 else -surplus) <= MOST_ATOMS_AMISS * given:
         return []
     return [f"{found:.3g} atoms in the asymmetric unit where {given:.3g} are expected"]
 

@@ -15,6 +15,7 @@ from libtbx.utils import Sorry
 import phai_cctbx
 from phai_cctbx.phasing.scoring import R_SOLVED, score_r
 from phai_cctbx.programs import pipeline
+from phai_cctbx.programs.result_checks import cif_faults, refined_again
 from phai_cctbx.refinement.comparison import compare
 
 CONTRACT_KEYS = {
@@ -71,6 +72,9 @@ def test_thpp_is_solved_and_told(thpp):
     log = result.files["log"].read_text()
     for told in ("Data\n----", "Phasing\n-------", "Summary\n-------", "P 1 21/n 1", "R1 0.0"):
         assert told in log
+    # other programs of cctbx take the files as theirs
+    assert cif_faults(result.files["cif"]) == []
+    assert refined_again(result.files["res"], "thpp.hkl") == pytest.approx(result.r1, abs=0.001)
     # the published model of the same data: Olex2's sample, minor disorder included
     published = iotbx.cif.reader(str(thpp_cif(thpp))).build_crystal_structures()
     comparison = compare(result.solution.xray_structure, next(iter(published.values())))

@@ -7,6 +7,7 @@ import numpy as np
 from phai_cctbx.io.report.charts import BLUE, GREEN, GREY, ORANGE, Chart, upper_end
 from phai_cctbx.io.report.page import Html, table
 from phai_cctbx.phasing.scoring import apply_match, score_r
+from phai_cctbx.refinement.maps import friedel_average
 
 _BINS = 20
 #: Reflections of one point of a mean, at least.
@@ -36,7 +37,7 @@ def phases_section(phasing, solution) -> Html:
     figures = [confidence_figure(confidence), resolution_figure(phasing)]
     told = ""
     if solution is not None and solution.solved:
-        match = score_r(phasing.f_phased, solution.refinement.f_calc)
+        match = score_r(phasing.f_phased, friedel_average(solution.refinement.f_calc))
         told = (
             f"<p>The map of these phases correlates with that of the refined structure by"
             f" r = {match.r:.3f}; {phasing.expected_r:.3f} were expected.</p>"
@@ -77,7 +78,7 @@ def resolution_figure(phasing) -> Html:
 def calibration_figure(phasing, solution, match) -> Html:
     """Cosine of the phase error, the refined structure being right, against the confidence."""
     f_phased = apply_match(phasing.f_phased, match)
-    f_phased, f_calc = f_phased.common_sets(solution.refinement.f_calc)
+    f_phased, f_calc = f_phased.common_sets(friedel_average(solution.refinement.f_calc))
     confidence, _ = phasing.confidence.common_sets(f_phased)
     cosine = np.cos(
         np.angle(f_phased.data().as_numpy_array() * f_calc.data().as_numpy_array().conj())

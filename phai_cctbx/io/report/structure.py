@@ -111,13 +111,17 @@ def final_table(solution) -> Html:
         rows.append(["Extinction", f"{solution.extinction:.4f}"])
     if solution.absolute_structure is not None:
         hand = solution.absolute_structure
-        rows.append(
+        x, esd, method = hand.x
+        rows += [
+            ["Absolute structure", f"x = {x:.3f} \u00b1 {esd:.3f}, {method}"],
             [
-                "Absolute structure",
+                "",
                 f"Hooft y = {hand.hooft:.3f} \u00b1 {hand.hooft_esd:.3f}"
                 f" from {hand.n_pairs} Bijvoet pairs",
-            ]
-        )
+            ],
+        ]
+    if solution.twin is not None:
+        rows.append(["Second domain", f"{solution.twin.as_hkl}, {solution.twin.fraction:.3f}"])
     return table(("Figure", "Value"), rows)
 
 

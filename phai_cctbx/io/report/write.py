@@ -21,7 +21,7 @@ from phai_cctbx.io.report.sections import MoleculePlane, projection_figure
 from phai_cctbx.io.report.structure import refinement_section, residual_figure
 from phai_cctbx.io.report.viewer import viewer_section
 from phai_cctbx.refinement.completion import expected_atoms
-from phai_cctbx.refinement.maps import difference_coefficients
+from phai_cctbx.refinement.maps import difference_coefficients, observed_coefficients
 
 #: Displacement (A^2) and element of the scatterers that stand for peaks.
 _U_PEAK, _PEAK_ELEMENT = 0.05, "C"
@@ -95,11 +95,9 @@ def _main_figures(result):
 def _structure_sections(result):
     """Sections of a built structure, and the scripts of the page."""
     solution = result.solution
-    f_sq = result.prepared.f_sq.map_to_asu()
-    difference = difference_coefficients(solution.refinement, f_sq)
-    f_calc = solution.refinement.f_calc
-    observed = CellMap(f_calc.customized_copy(data=f_calc.data() + difference.data()))
-    residual = CellMap(difference)
+    f_sq = solution.refinement.f_sq
+    observed = CellMap(observed_coefficients(solution.refinement))
+    residual = CellMap(difference_coefficients(solution.refinement, f_sq))
     structure = solution.xray_structure
     plane = MoleculePlane(structure)
     pictures = [

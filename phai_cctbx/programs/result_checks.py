@@ -1,0 +1,134 @@
+"""What other programs of cctbx make of result files: `iotbx.cif.validate` and `smtbx.refine`."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+# cctbx
+import iotbx.cif
+from cctbx import sgtbx, xray
+from iotbx.cif import validation
+from iotbx.reflection_file_reader import any_reflection_file
+from iotbx.shelx import parse_smtbx_refinement_model
+from scitbx.lstbx import normal_eqns_solving
+from smtbx import refinement
+from smtbx.refinement import constraints, least_squares
+
+from phai_cctbx.refinement.least_squares import OBSERVED_I_OVER_SIGMA, prepare_scattering
+
+#: The dictionary of small-molecule CIFs.
+CORE_DICTIONARY = "cif_core.dic"
+#: Cycles and limits of smtbx.refine by default.
+REFINE_CYCLES, REFINE_THRESHOLD = 8, 1e-7
+
+
+def cif_faults(path) -> list[str]:
+    """Errors that `iotbx.cif.validate` reports with the core dictionary, none for a valid CIF.
+
+    Parameters
+    ----------
+    path : path-like
+    """
+    told = io.StringIO()
+    model = iotbx.cif.reader(file_path=str(path)).model()
+    dictionary = validation.smart_load_dictionary(name=CORE_DICTIONARY)
+    model.validate(dictionary, show_warnings=False, out=told)
+    return [line for line in told.getvalue().splitlines() if line.strip()]
+
+
+def refined_again(res, hkl, radiation: str = "xray", d_min: float | None = None) -> float:
+    """R1 (I > 2 sigma) after `smtbx.refine` has refined a .res against its .hkl.
+
+    Its steps, with what it leaves out of the file as shipped: systematic absences go, resolution
+    limit, extinction and twin law count, and scattering factors are those of the radiation.
+
+    Parameters
+    ----------
+    res, hkl : path-like
+    radiation : {"xray", "electron", "neutron"}
+    d_min : float, optional
+        Resolution limit in A.
+    """
+    builder = parse_smtbx_refinement_model(filename=str(res), strictly_shelxl=False)
+    structure = builder.structure
+    f_sq = (
+        any_reflection_file(f"{Path(hkl)}=hklf4")
+        .as_miller_arrays(crystal_symmetry=structure)[0]
+        .eliminate_sys_absent()
+        .merge_equivalents()
+        .array()
+    )
+    if structure.space_group().is_centric() or not f_sq.n_bijvoet_pairs():
+        f_sq = f_sq.average_bijvoet_mates()
+    if d_min is not None:
+        f_sq = f_sq.resolution_filter(d_min=d_min)
+    prepare_scattering(structure, radiation, builder.wavelength_in_angstrom)
+    for scatterer in structure.scatterers():
+        scatterer.flags.set_grad_site(True)
+        scatterer.flags.set_grad_u_iso(scatterer.flags.use_u_iso())
+        scatterer.flags.set_grad_u_aniso(scatterer.flags.use_u_aniso())
+    instructions = _instructions(res)
+    twin = _twin(instructions)
+    model = refinement.model(
+        f_sq.as_xray_observations(twin_components=twin),
+        structure,
+        builder.constraints,
+        builder.restraints_manager,
+        builder.weighting_scheme,
+        builder.temperature_in_celsius,
+        builder.conformer_indices,
+        builder.wavelength_in_angstrom,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", constraints.ConflictingConstraintWarning)
+        reparametrisation = constraints.reparametrisation(
+            structure,
+            model.constraints,
+            model.connectivity_table,
+            twin_fractions=twin,
+            extinction=_extinction(instructions, structure, builder.wavelength_in_angstrom),
+        )
+    equations = least_squares.crystallographic_ls(
+        model.fo_sq,
+        reparametrisation,
+        restraints_manager=model.restraints_manager,
+        weighting_scheme=model.weighting_scheme,
+    )
+    normal_eqns_solving.levenberg_marquardt_iterations(
+        non_linear_ls=equations,
+        n_max_iterations=REFINE_CYCLES,
+        gradient_threshold=REFINE_THRESHOLD,
+        step_threshold=REFINE_THRESHOLD,
+    )
+    return equations.r1_factor(OBSERVED_I_OVER_SIGMA)[0]
+
+
+def _instructions(res) -> dict[str, list[float]]:
+    """Numbers after EXTI, TWIN and BASF of a .res."""
+    found = {}
+    for line in Path(res).read_text().splitlines():
+        if line[:4] in ("EXTI", "TWIN", "BASF"):
+            found[line[:4]] = [float(word) for word in line.split()[1:]]
+    return found
+
+
+def _twin(instructions) -> tuple:
+    """The second domain as smtbx takes it: SHELX writes the transposed matrix."""
+    if "BASF" not in instructions:
+        return ()
+    matrix = [int(x) for x in instructions.get("TWIN") or (-1, 0, 0, 0, -1, 0, 0, 0, -1)]
+    law = sgtbx.rot_mx(matrix[:9]).transpose()
+    return (xray.twin_component(law, instructions["BASF"][0], True),)
+
+
+def _extinction(instructions, structure, wavelength):
+    """The extinction correction as smtbx takes it, None where the file has none."""
+    if "EXTI" not in instructions:
+        return None
+    correction = xray.shelx_extinction_correction(
+        structure.unit_cell(), wavelength, instructions["EXTI"][0]
+    )
+    correction.grad = True
+    return correction
