@@ -68,8 +68,11 @@ def test_solve(folder, tmp_path, capsys):
     assert row["job"] == "solve" and row["solved"] is True
     assert row["r1"] < 0.06 and row["wr2"] < 0.2
     assert row["rmsd"] < 0.05 and row["wrong_elements"] == 0
-    assert row["message"] == "16 of 16 atoms, 0 extra"
-    assert "1 of 1 solved" in capsys.readouterr().out
+    assert row["message"].startswith("16 of 16 atoms, 0 extra, C-H +0")
+    assert row["details"]["as_published"] is True and row["details"]["cif_faults"] == 0
+    assert row["details"]["r1_again"] == pytest.approx(row["r1"], abs=0.001)
+    told = capsys.readouterr().out
+    assert "1 of 1 solved" in told and "1 of 1 as good as published" in told
     assert not list(folder.rglob("*_phai.*"))
 
 
