@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from phai_cctbx.aspherical.disorder import configurations
-from phai_cctbx.aspherical.molecules import assign_charges, grow_molecules
+from phai_cctbx.aspherical.fragments import fragments_of
+from phai_cctbx.aspherical.hirshfeld import as_calculated
+from phai_cctbx.aspherical.molecules import Molecule, assign_charges, grow_molecules
 
 FUNCTIONS_PER_ATOM = {
     "STO-3G": (1, 5, 9),
@@ -39,6 +41,17 @@ def n_functions(numbers, basis: str) -> int:
     )
 
 
+def calculations(structure, settings) -> list[Molecule]:
+    """Everything that one cycle calculates: molecules, and fragments of those too large."""
+    result = []
+    for molecule in assign_charges(grow_molecules(structure), settings.charges):
+        if len(molecule.numbers) > settings.fragment_atoms:
+            result += [as_calculated(fragment) for fragment in fragments_of(molecule)]
+        else:
+            result.append(molecule)
+    return result
+
+
 def estimate_lines(structure, quantum, settings, conformers=()) -> list[str]:
     """What will be calculated, for how long and in how much memory, as log lines.
 
@@ -55,7 +68,7 @@ def estimate_lines(structure, quantum, settings, conformers=()) -> list[str]:
     ]
     seconds = 0.0
     for part in configurations(structure, conformers or None):
-        for molecule in assign_charges(grow_molecules(part.structure), settings.charges):
+        for molecule in calculations(part.structure, settings):
             n = n_functions(molecule.numbers, quantum.method.basis)
             cycle = SECONDS_PER_SCF_CYCLE * len(molecule.numbers) * n**2
             n_scf = SCF_CYCLES + HAR_CYCLES * 8

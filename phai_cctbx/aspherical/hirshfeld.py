@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +23,12 @@ from libtbx.utils import Sorry
 from phai_cctbx.aspherical import tables
 from phai_cctbx.aspherical.disorder import Configuration, configurations
 from phai_cctbx.aspherical.form_factors import form_factor_table, orientation
+from phai_cctbx.aspherical.fragments import Fragment, charges_around, fragments_of, join
 from phai_cctbx.aspherical.molecules import (
+    Molecule,
     assign_charges,
     grow_molecules,
+    likely_charge,
     scatterer_moments,
     surroundings,
 )
@@ -70,8 +73,10 @@ class HirshfeldSettings:
     charges : dict
         Formula -> (charge, multiplicity), where they are not to be worked out.
     rigid : bool
-        Each molecule is calculated once, and its form factors turn with it: for data that do
-        not determine its shape.
+        Each molecule is calculated once in its surroundings, and its form factors turn with it:
+        for data that do not determine its shape.
+    fragment_atoms : int
+        Molecules with more atoms are calculated as overlapping fragments.
     """
 
     hydrogens: str = "auto"
@@ -83,6 +88,7 @@ class HirshfeldSettings:
     extinction: str = "auto"
     charges: dict = field(default_factory=dict)
     rigid: bool = False
+    fragment_atoms: int = 120
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,8 @@ class HirshfeldResult:
         Formula and charge of each kind.
     warnings : tuple of str
     seconds : dict[str, float]
+    fixed : bool
+        Whether the form factors were fixed to the frame of the molecule, restraints kept.
     """
 
     refinement: RefinementResult
@@ -131,6 +139,7 @@ class HirshfeldResult:
     molecules: tuple
     warnings: tuple
     seconds: dict
+    fixed: bool = False
 
 
 class LeastSquares:
@@ -288,7 +297,7 @@ class FormFactors:
             else:
                 density = self._calculate(part, molecules, molecule, key)
                 orientations.append(np.eye(3))
-                if self.settings.rigid:
+                if self.settings.rigid and self._surrounded:
                     self._rigid[key] = (density, molecule.coordinates)
             densities.append(density)
         charges, dipoles = scatterer_moments(structure, molecules, densities)
@@ -297,10 +306,20 @@ class FormFactors:
         )
         return table, charges, dipoles, [m.name() for m in molecules]
 
+    @property
+    def _surrounded(self) -> bool:
+        """Whether calculations see the surroundings that they are to see."""
+        return self.moments is not None or self.settings.cluster_radius == 0
+
     def _calculate(self, part, molecules, molecule, key):
         positions = charges = None
         if self.moments is not None and self.settings.cluster_radius > 0:
             positions, charges = self._embedding(part, molecules, molecule)
+        if len(molecule.numbers) > self.settings.fragment_atoms:
+            return self._by_fragments(part, molecule, key, positions, charges)
+        return self._density(molecule, key, positions, charges)
+
+    def _density(self, molecule, key, positions, charges):
         density = self.quantum.molecule(
             molecule.numbers,
             molecule.coordinates,
@@ -315,12 +334,37 @@ class FormFactors:
         self._guesses[key] = density.density_matrix
         return density
 
+    def _by_fragments(self, part, molecule, key, positions, charges):
+        """Density of a large molecule; the rest of it surrounds each fragment as charges."""
+        fragments = fragments_of(molecule)
+        densities = []
+        for number, fragment in enumerate(fragments):
+            around, strengths = positions, charges
+            if positions is not None:
+                rest = charges_around(fragment, molecule)
+                owners = [molecule.members[i][0] for i in rest]
+                around = np.concatenate([positions, molecule.coordinates[rest]])
+                strengths = np.concatenate([charges, self.moments[0][part.selection][owners]])
+            densities.append(
+                self._density(as_calculated(fragment), (*key, number), around, strengths)
+            )
+        return join(molecule, fragments, densities)
+
     def _embedding(self, part, molecules, molecule):
         charges, dipoles = (m[part.selection] for m in self.moments)
         positions, point_charges, point_dipoles = surroundings(
             part.structure, molecules, molecule, charges, dipoles, self.settings.cluster_radius
         )
         return with_dipoles(positions, point_charges, point_dipoles)
+
+
+def as_calculated(fragment: Fragment) -> Molecule:
+    """A fragment with the charge that its valences ask for, and the lowest multiplicity."""
+    molecule = fragment.molecule()
+    charge = likely_charge(molecule) or 0
+    return replace(
+        molecule, charge=charge, multiplicity=1 + (int(molecule.numbers.sum()) - charge) % 2
+    )
 
 
 DIPOLE_SEPARATION = 0.02

@@ -28,8 +28,8 @@ SAME_PLACE = 0.05
 CLASH, CLASH_HYDROGEN = 0.95, 0.6
 """Atoms closer than this (A) exclude each other: without, and with hydrogen among them."""
 
-MAX_ATOMS = 600
-"""Growth stops here: larger molecules are beyond one calculation."""
+MAX_ATOMS = 2000
+"""Growth stops here: larger molecules are beyond a small-molecule refinement."""
 
 MONATOMIC_CHARGES = {
     **dict.fromkeys("Li Na K Rb Cs Ag".split(), 1),
@@ -155,8 +155,8 @@ def grow(start: int, neighbours, structure: xray.structure) -> list:
                 places.append(place)
                 if len(members) > MAX_ATOMS:
                     raise Sorry(
-                        f"A molecule of more than {MAX_ATOMS} atoms is too large for one "
-                        "calculation. Refine it with scattering=iam."
+                        f"A molecule of more than {MAX_ATOMS} atoms is too large to be "
+                        "calculated. Refine it with scattering=iam."
                     )
     return members
 

@@ -1,7 +1,9 @@
 """Bonds to hydrogen against the means of neutron diffraction.
 
 Means: F. H. Allen & I. J. Bruno, Acta Cryst. B66, 380-386 (2010), by the element that carries
-the hydrogen, the number of its neighbours and how many of these are hydrogen.
+the hydrogen, the number of its neighbours, how many of these are hydrogen, and for hydroxyl
+groups by what carries the oxygen. Groups whose mean depends on more than that, such as water,
+amines and phenols, have none here and are not compared.
 """
 
 from __future__ import annotations
@@ -13,6 +15,9 @@ from cctbx import xray
 
 from phai_cctbx.building.connectivity import HYDROGENS, bonds, element_of
 
+ALCOHOL, ACID = "alcohol", "acid"
+"""What an O-H group belongs to: a tetrahedral carbon, or a carboxyl group."""
+
 NEUTRON_DISTANCES = {
     ("C", 4, 1): 1.099,
     ("C", 4, 2): 1.092,
@@ -21,9 +26,9 @@ NEUTRON_DISTANCES = {
     ("C", 3, 2): 1.082,
     ("N", 3, 1): 1.027,
     ("N", 3, 2): 1.013,
-    ("N", 4, 3): 1.032,
-    ("O", 2, 1): 0.980,
-    ("O", 2, 2): 0.983,
+    ("N", 4, 3): 1.036,
+    ("O", 2, 1, ALCOHOL): 0.970,
+    ("O", 2, 1, ACID): 1.018,
 }
 """(element, neighbours, hydrogens among them) -> mean X-H distance in A."""
 
@@ -56,6 +61,8 @@ def hydrogen_bond_lengths(structure: xray.structure) -> list[HydrogenBondLength]
         around = neighbours[carrier]
         n_hydrogens = sum(elements[n.index] in HYDROGENS for n in around)
         group = (elements[carrier], len(around), n_hydrogens)
+        if group == ("O", 2, 1):
+            group += (hydroxyl_group(carrier, neighbours, elements),)
         result.append(
             HydrogenBondLength(
                 scatterers[carrier].label,
@@ -65,6 +72,18 @@ def hydrogen_bond_lengths(structure: xray.structure) -> list[HydrogenBondLength]
             )
         )
     return result
+
+
+def hydroxyl_group(oxygen: int, neighbours, elements) -> str | None:
+    """`ALCOHOL`, `ACID`, or None for an O-H group of another kind."""
+    (carrier,) = (n.index for n in neighbours[oxygen] if elements[n.index] not in HYDROGENS)
+    around = [n.index for n in neighbours[carrier]]
+    if elements[carrier] != "C":
+        return None
+    if len(around) == 4:
+        return ALCOHOL
+    bare = [i for i in around if elements[i] == "O" and len(neighbours[i]) == 1]
+    return ACID if len(around) == 3 and bare else None
 
 
 def mean_deviation(lengths) -> tuple[float, float, int]:

@@ -4,6 +4,7 @@
 parts, and the transforms of these to form factors.
 """
 
+import functools
 import json
 import logging
 import os
@@ -290,10 +291,7 @@ class Quantum:
         try:
             (folder / "job.json").write_text(json.dumps(job))
             np.savez(folder / "input.npz", **arrays)
-            environment = dict(
-                os.environ, OMP_NUM_THREADS=str(self.threads), PYSCF_TMPDIR=str(folder)
-            )
-            environment.pop("PYTHONPATH", None)
+            environment = worker_environment(self.threads, folder)
             with open(folder / "worker.log", "w") as log:
                 process = subprocess.Popen(
                     [self.python, str(WORKER), str(folder)],
@@ -357,6 +355,30 @@ class Quantum:
         tail = (folder / "worker.log").read_text(errors="replace").strip().splitlines()[-1:]
         hint += f": {tail[0]}" if tail else ""
         return f"{place}: {CRASHED.format(code=code, hint=hint)}. Finished stages are kept."
+
+
+def worker_environment(threads, folder) -> dict:
+    """Environment variables of the worker.
+
+    The OpenBLAS 0.3.3 inside PySCF's wheels does not know newer processors and falls back to
+    kernels without vectors; naming one that it knows makes an SCF cycle twice as fast.
+    """
+    environment = dict(os.environ, OMP_NUM_THREADS=str(threads), PYSCF_TMPDIR=str(folder))
+    environment.pop("PYTHONPATH", None)
+    if processor_has("avx2", "fma"):
+        environment.setdefault("OPENBLAS_CORETYPE", "HASWELL")
+    return environment
+
+
+@functools.cache
+def processor_has(*flags) -> bool:
+    """Whether the processor has these instruction sets (Linux; False where that is not known)."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return False
+    found = next((line for line in lines if line.startswith("flags")), "").split()
+    return set(flags) <= set(found)
 
 
 def remove_abandoned_jobs(folder):

@@ -56,9 +56,14 @@ BLOCK_POINTS = 360 * 56
 """Grid points worked on at once (PySCF wants a multiple of 56): bounds the memory by
 BLOCK_POINTS x n_ao x 8 bytes x 4."""
 
-SCF_ENERGY, SCF_GRADIENT = 1e-7, 3e-5
+SCF_ENERGY, SCF_GRADIENT = 1e-6, 2e-4
 """Change of the energy (hartree) and orbital gradient at which the density counts as converged;
 form factors move by less than 1e-4 e after that."""
+
+ROUGH_GRID_LEVEL = 0
+ROUGH_ENERGY, ROUGH_GRADIENT = 1e-5, 1e-3
+"""Grid and thresholds of the first SCF cycles of a density functional, which only bring the
+orbitals near; a third of the time of a cycle on the final grid."""
 
 
 class JobError(Exception):
@@ -155,13 +160,18 @@ def embed(method, positions, charges):
 
 
 def run_scf(method, job, guess, status):
-    """Converge the SCF: DIIS, then damping with a level shift, then second order."""
+    """Converge the SCF: DIIS, then damping with a level shift, then second order.
+
+    Density functionals come near on a coarse grid before they are converged on the final one.
+    """
 
     def report(variables):
         status("running", "scf", cycle=int(variables["cycle"]), energy=float(variables["e_tot"]))
 
     method.callback = report
     method.max_cycle = int(job["scf_max_cycles"])
+    if hasattr(method, "grids") and method.grids.level > ROUGH_GRID_LEVEL:
+        guess = rough_density(method, guess)
     method.kernel(dm0=guess)
     if not method.converged:
         method.level_shift, method.damp = 0.3, 0.5
@@ -180,6 +190,18 @@ def run_scf(method, job, guess, status):
             f"nor to second order (last energy {method.e_tot:.6f} hartree)",
         )
     return method
+
+
+def rough_density(method, guess):
+    """Density matrix of a few SCF cycles on a coarse grid; the method is left as it was."""
+    level, energy, gradient = method.grids.level, method.conv_tol, method.conv_tol_grad
+    method.grids.level = ROUGH_GRID_LEVEL
+    method.conv_tol, method.conv_tol_grad = ROUGH_ENERGY, ROUGH_GRADIENT
+    method.kernel(dm0=guess)
+    method.grids.reset()
+    method.grids.level = level
+    method.conv_tol, method.conv_tol_grad = energy, gradient
+    return method.make_rdm1()
 
 
 def atomic_occupations(z, n_core, angular, n_shells):

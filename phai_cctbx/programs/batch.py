@@ -36,7 +36,7 @@ from phai_cctbx.programs.command import EXIT_NOT_SOLVED, EXIT_SOLVED
 from phai_cctbx.version import __version__
 
 #: Scopes of phai_cctbx.solve that do not name one crystal.
-SOLVE_SCOPES = ("data", "phasing", "structure")
+SOLVE_SCOPES = ("data", "phasing", "structure", "har")
 #: Files of a batch, beside the folders of its sets.
 TABLE, PAGE, PARAMETERS = "batch.csv", "batch.html", "batch.eff"
 

@@ -11,7 +11,9 @@ import time
 
 from phai_cctbx.aspherical.neutron import hydrogen_bond_lengths, mean_deviation
 from phai_cctbx.io.write_summary import plain
+from phai_cctbx.programs import benchmark_low_resolution
 from phai_cctbx.programs.benchmark_entries import MEASURED, Entry
+from phai_cctbx.programs.benchmark_low_resolution import LOW_RESOLUTION
 from phai_cctbx.programs.benchmark_rows import Row
 from phai_cctbx.programs.benchmark_table import failure_lines
 from phai_cctbx.programs.model_file import read_model
@@ -28,7 +30,10 @@ def run(entry: Entry, settings) -> Row:
     ----------
     entry : Entry
     settings : phai_cctbx.programs.benchmark_settings.Settings
+        With `d_min` of `LOW_RESOLUTION` or more the known molecule is refined instead.
     """
+    if settings.d_min is not None and settings.d_min >= LOW_RESOLUTION:
+        return benchmark_low_resolution.run(entry, settings)
     began = time.monotonic()
     result = refine_model(
         entry.data_path,
@@ -91,6 +96,8 @@ def line(row) -> str:
     """One entry, spherical and Hirshfeld atoms."""
     if row.details is None:
         return f"{row.id:<16s} {row.message or ''}"
+    if row.details.get("low_resolution"):
+        return benchmark_low_resolution.line(row)
     texts = []
     for name in ("iam", "har"):
         figures = row.details[name]
@@ -123,7 +130,13 @@ def header() -> str:
 def table(rows) -> list[str]:
     """Every entry, and the bonds to hydrogen of all of them against neutron diffraction."""
     done = [row for row in rows if row.details is not None]
-    lines = ["", header(), "-" * len(header())]
+    failures = failure_lines([row for row in rows if row.details is None])
+    coarse = [row for row in done if row.details.get("low_resolution")]
+    done = [row for row in done if row not in coarse]
+    if coarse and not done:
+        return benchmark_low_resolution.table(coarse) + failures
+    lines = benchmark_low_resolution.table(coarse) if coarse else []
+    lines += ["", header(), "-" * len(header())]
     lines += [line(row) for row in done]
     if done:
         deviations = [d for row in done for d in row.details["xh_deviations"]]
@@ -138,7 +151,7 @@ def table(rows) -> list[str]:
                 f" {sum(map(abs, deviations)) / n:.4f} A,"
                 f" mean over the sets {sum(of_sets) / len(of_sets):.4f} A",
             ]
-    return lines + failure_lines([row for row in rows if row.details is None])
+    return lines + failures
 
 
 def _figure(value):

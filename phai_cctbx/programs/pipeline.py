@@ -34,9 +34,23 @@ from phai_cctbx.phasing.result import PhasingResult
 from phai_cctbx.phasing.scoring import R_SOLVED, score_r
 from phai_cctbx.programs import report as listing
 from phai_cctbx.programs.crystal_input import check_crystal_input
+from phai_cctbx.programs.hirshfeld_stage import (
+    ASPHERICAL_EXTENSIONS,
+    HAR,
+    HAR_PHIL,
+    IAM,
+    HirshfeldParameters,
+    check_possible,
+)
 from phai_cctbx.programs.molecule import MoleculeResult, build_molecules
 from phai_cctbx.programs.output_files import OutputFiles
 from phai_cctbx.programs.result_files import write_phases, write_structure
+from phai_cctbx.programs.solve_hirshfeld import (
+    HirshfeldStage,
+    attempt,
+    refine_known_molecule,
+    refine_solution,
+)
 from phai_cctbx.refinement.completion import Solution, complete_structure
 from phai_cctbx.refinement.hand import change_hand
 from phai_cctbx.version import __version__
@@ -61,7 +75,8 @@ BY_R1, BY_CONFIDENCE, BY_MOLECULE = "r1", "confidence", "molecule"
 
 HYDROGENS = ("H", "D")
 
-MASTER_PHIL = """
+MASTER_PHIL = (
+    """
 input {
   path = None
     .type = str
@@ -107,6 +122,9 @@ structure {
   copies = None
     .type = ints(value_min=1)
     .help = Copies of each molecule in the asymmetric unit, by default what the contents say
+  scattering = *iam har
+    .type = choice
+    .help = Spherical atoms, or a last refinement with Hirshfeld atoms (docs/aspherical.md)
 }
 output {
   directory = "."
@@ -120,6 +138,8 @@ output {
     .help = Write NAME_phai.html, the report to look at in a browser
 }
 """
+    + HAR_PHIL
+)
 
 Progress = Callable[[str, int, int], None]
 
@@ -146,6 +166,10 @@ class SolveResult:
     seconds : float
     known : MoleculeResult or None
         Where a molecule was given.
+    hirshfeld : HirshfeldStage or None
+        Where the structure was refined with Hirshfeld atoms.
+    not_done : tuple of str
+        Stages that were asked for and could not be done, and why.
     """
 
     solved: bool
@@ -158,11 +182,13 @@ class SolveResult:
     files: dict[str, Path]
     seconds: float
     known: MoleculeResult | None = None
+    hirshfeld: HirshfeldStage | None = None
+    not_done: tuple[str, ...] = ()
 
     @property
     def exit_status(self) -> int:
-        """0 if solved, 3 if not (docs/usage.md)."""
-        return 0 if self.solved else 3
+        """0 if solved and all done that was asked for, 3 if not (docs/usage.md)."""
+        return 0 if self.solved and not self.not_done else 3
 
     @property
     def r1(self) -> float | None:
@@ -267,6 +293,9 @@ class SolveResult:
                 "absolute_structure": absolute and asdict(absolute),
                 "twin": twin and {"law": twin.as_hkl, "fraction": twin.fraction, "esd": twin.esd},
                 "molecule": self.known and self.known.summary(),
+                "scattering": HAR if self.hirshfeld else IAM,
+                "hirshfeld": self.hirshfeld and self.hirshfeld.summary(),
+                "not_done": list(self.not_done),
                 "files": {name: path.name for name, path in self.files.items()},
                 "version": __version__,
             }
@@ -286,6 +315,8 @@ def solve(
     hydrogens: bool = True,
     molecule=None,
     copies=None,
+    scattering: str = IAM,
+    har: HirshfeldParameters | None = None,
     directory=".",
     prefix: str | None = None,
     report: bool = True,
@@ -317,6 +348,10 @@ def solve(
         Known molecules (docs/molecule.md): they are placed and refined as they are.
     copies : int or sequence of int, optional
         Copies of each in the asymmetric unit.
+    scattering : {"iam", "har"}
+        ``"har"`` refines a solved structure with Hirshfeld atoms at the end.
+    har : HirshfeldParameters, optional
+        How (docs/aspherical.md).
     directory : path-like
         Folder of the result files.
     prefix : str, optional
@@ -340,6 +375,7 @@ def solve(
     began = time.monotonic()
     molecules = [str(m) for m in _listed(molecule)]
     copies = [int(n) for n in _listed(copies)]
+    har = har or HirshfeldParameters()
     parameters = {
         "input.path": path,
         "input.hkl": hkl,
@@ -353,6 +389,8 @@ def solve(
         "structure.hydrogens": hydrogens,
         "structure.molecule": molecules,
         "structure.copies": copies or None,
+        "structure.scattering": scattering,
+        **har.as_phil(),
         "output.directory": directory,
         "output.prefix": prefix,
         "output.report": report,
@@ -361,12 +399,16 @@ def solve(
     eff = parameters_as_phil(parameters)
     progress = progress or (lambda stage, done, total: None)
     extensions = EXTENSIONS if report else EXTENSIONS[:-1]
-    files = OutputFiles(prefix or Path(path).stem + PREFIX_SUFFIX, extensions, directory, overwrite)
+    base_name = prefix or Path(path).stem + PREFIX_SUFFIX
+    more = ASPHERICAL_EXTENSIONS if scattering == HAR else ()
+    files = OutputFiles(base_name, extensions + more, directory, overwrite)
     with _captured_log() as log:
         _log(f"phai_cctbx {__version__}: {path}, strategy {strategy}, seed {seed}")
         _log(*listing.heading("Data"))
         progress("reading", 0, 1)
         data = read(path, hkl)
+        if scattering == HAR:
+            check_possible(har, data.radiation)
         prepared = prepare(
             data.observations,
             d_min=d_min,
@@ -404,6 +446,13 @@ def solve(
             outcome = _attempt(data, prepared, parameters, progress)
             solved_by, solved = BY_R1, outcome.solved
         prepared, phasing = _in_hand_of(outcome.solution, prepared, outcome.phasing)
+        hirshfeld, not_done = None, ()
+        if scattering == HAR:
+            hirshfeld, not_done = _hirshfeld(data, prepared, outcome, known, har, seed, progress)
+            if hirshfeld is None:
+                files = OutputFiles(base_name, extensions, directory, overwrite)
+            else:
+                outcome = replace(outcome, solution=hirshfeld.solution)
         result = SolveResult(
             solved=solved,
             solved_by=solved_by,
@@ -411,10 +460,12 @@ def solve(
             prepared=prepared,
             phasing=phasing,
             solution=outcome.solution,
-            warnings=_warnings(data, prepared, outcome),
+            warnings=not_done + _warnings(data, prepared, outcome),
             files=files.paths,
             seconds=time.monotonic() - began,
             known=known,
+            hirshfeld=hirshfeld,
+            not_done=not_done,
         )
         _log(*listing.heading("Summary"), *listing.summary_lines(result))
         progress("writing", 0, 1)
@@ -494,10 +545,10 @@ def _attempt(data, prepared, parameters, progress) -> _Outcome:
     best = None
     built = []
     seed, n_attempts = parameters["phasing.seed"], parameters["phasing.n_attempts"]
-    for attempt in range(n_attempts):
-        if attempt:
-            _log("", f"No solution yet: attempt {attempt + 1} of {n_attempts}.")
-        candidates = _phase(data, prepared, parameters, seed + attempt, progress)
+    for number in range(n_attempts):
+        if number:
+            _log("", f"No solution yet: attempt {number + 1} of {n_attempts}.")
+        candidates = _phase(data, prepared, parameters, seed + number, progress)
         outcome = _build(data, prepared, candidates, built, parameters, progress)
         if best is None or outcome.rank > best.rank:
             best = outcome
@@ -607,6 +658,28 @@ def _in_hand_of(solution, prepared, phasing) -> tuple[PreparedData, PhasingResul
     return prepared, turned_phases(phasing)
 
 
+def _hirshfeld(data, prepared, outcome, known, har, seed, progress):
+    """The stage with Hirshfeld atoms, or None and why it was not done."""
+    _log(*listing.heading("Hirshfeld atoms"))
+    if not outcome.solved:
+        reason = "Hirshfeld atoms were asked for and not refined: there is no solved structure."
+        _log(reason)
+        return None, (reason,)
+    progress("Hirshfeld", 0, 1)
+    if known is not None:
+        stage, reason = attempt(refine_known_molecule, data, prepared, known, har, seed)
+    else:
+        stage, reason = attempt(
+            refine_solution, data, prepared, outcome.solution, _temperature(data), har
+        )
+    if stage is None:
+        _log(reason)
+        return None, (reason,)
+    if not stage.result.converged:
+        return stage, ("The refinement with Hirshfeld atoms did not converge.",)
+    return stage, ()
+
+
 def _temperature(data) -> float:
     """Of the measurement in degrees Celsius: TEMP of the .ins, or SHELXL's default."""
     return (header_numbers(data.shelx_header or (), "TEMP") or [DEFAULT_TEMPERATURE])[0]
@@ -629,7 +702,7 @@ def _other_formula(data, solution) -> list[str]:
     Hydrogens count where the structure has any.
     """
     given = data.composition.unit_cell_contents
-    if not solution.riding:
+    if not any(element in HYDROGENS for element in solution.composition):
         given = {element: n for element, n in given.items() if element not in HYDROGENS}
     if data.composition.source.startswith("estimated") or not solution.solved:
         return []
@@ -655,7 +728,18 @@ def _write(result, files, eff, log):
         if result.solution is None:
             write_phases(paths, result.data, result.prepared, result.phasing)
         else:
-            write_structure(paths, result.data, result.prepared, result.phasing, result.solution)
+            stage = result.hirshfeld
+            write_structure(
+                paths,
+                result.data,
+                result.prepared,
+                result.phasing,
+                result.solution,
+                stage and stage.cif_items(),
+                stage.remarks() if stage else (),
+            )
+            if stage:
+                stage.write(paths, result.prepared.f_sq)
         write_text(paths["eff"], eff)
         write_json(paths["json"], result.summary())
         write_text(paths["log"], log.getvalue())

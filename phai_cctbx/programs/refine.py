@@ -12,11 +12,11 @@ import iotbx.phil
 from libtbx.program_template import ProgramTemplate
 from libtbx.utils import Sorry
 
-from phai_cctbx.aspherical.quantum import Method
 from phai_cctbx.programs import refinement
 from phai_cctbx.programs.citations import citations
 from phai_cctbx.programs.command import log_to
 from phai_cctbx.programs.crystal_input import crystal_files
+from phai_cctbx.programs.hirshfeld_stage import HirshfeldParameters, parse_charges
 from phai_cctbx.version import __version__
 
 
@@ -50,12 +50,11 @@ used, 2 wrong usage, 3 not converged.
         if self.params.input.path is None:
             raise Sorry("No model: phai_cctbx.refine NAME.res (--help tells more).")
         refinement.check_scattering(self.params.scattering)
-        refinement.parse_charges(self.params.har.charges)
+        parse_charges(self.params.har.charges)
 
     def run(self):
         """Refine, with the log on the screen."""
         params = self.params
-        har = params.har
         master = iotbx.phil.parse(refinement.MASTER_PHIL)
         with log_to(self.logger), _Line() as line:
             self.result = refinement.refine_model(
@@ -66,14 +65,7 @@ used, 2 wrong usage, 3 not converged.
                 hydrogens=params.refinement.hydrogens,
                 weights=params.refinement.weights,
                 extinction=params.refinement.extinction,
-                method=Method(har.method, har.basis, har.relativity, har.grid_level),
-                cluster_radius=har.cluster_radius,
-                charges=har.charges,
-                rigid=har.rigid,
-                max_cycles=har.max_cycles,
-                threads=har.threads,
-                memory_mb=har.memory_mb,
-                cache=har.cache,
+                har=HirshfeldParameters.from_phil(params.har),
                 directory=params.output.directory,
                 prefix=params.output.prefix,
                 overwrite=params.output.overwrite,

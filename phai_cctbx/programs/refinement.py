@@ -15,22 +15,11 @@ from pathlib import Path
 import numpy as np
 
 # cctbx
-import smtbx.utils
-from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
 from phai_cctbx.aspherical import tables
-from phai_cctbx.aspherical.cache import Cache
-from phai_cctbx.aspherical.estimate import estimate_lines
-from phai_cctbx.aspherical.hirshfeld import (
-    HirshfeldResult,
-    HirshfeldSettings,
-    LeastSquares,
-    free_hydrogens,
-    refine_hirshfeld,
-)
+from phai_cctbx.aspherical.hirshfeld import HirshfeldResult, LeastSquares, free_hydrogens
 from phai_cctbx.aspherical.neutron import hydrogen_bond_lengths, mean_deviation
-from phai_cctbx.aspherical.quantum import Method, Quantum
 from phai_cctbx.aspherical.residual_density import ResidualDensity, analyse_residual
 from phai_cctbx.io.atomic_file import write_text
 from phai_cctbx.io.read import read
@@ -39,6 +28,19 @@ from phai_cctbx.phasing.normalisation import prepare
 from phai_cctbx.programs import report
 from phai_cctbx.programs.command import log_to
 from phai_cctbx.programs.crystal_input import check_crystal_input
+from phai_cctbx.programs.hirshfeld_stage import (
+    ASPHERICAL_EXTENSIONS,
+    HAR,
+    HAR_PHIL,
+    IAM,
+    HirshfeldParameters,
+    agreement_lines,
+    check_possible,
+    hirshfeld_summary,
+    hydrogen_lines,
+    least_squares_keywords,
+    run_hirshfeld,
+)
 from phai_cctbx.programs.model_file import check_hydrogens, read_model
 from phai_cctbx.programs.output_files import OutputFiles
 from phai_cctbx.programs.refinement_files import (
@@ -51,12 +53,12 @@ from phai_cctbx.version import __version__
 
 logger = logging.getLogger(__name__)
 
-IAM, HAR, TABLE = "iam", "har", "tsc:"
+TABLE = "tsc:"
 PREFIX_SUFFIX = "_phai"
 EXTENSIONS = ("res", "cif", "fcf", "mtz", "ccp4", "log", "json", "eff")
-ASPHERICAL_EXTENSIONS = ("tsc", "deformation.ccp4", "deformation.png")
 
-MASTER_PHIL = """
+MASTER_PHIL = (
+    """
 input {
   path = None
     .type = str
@@ -84,39 +86,6 @@ refinement {
     .type = choice
     .help = auto keeps it where it exceeds 3 esds
 }
-har {
-  method = HF PBE *B3LYP R2SCAN WB97X-D
-    .type = choice
-  basis = STO-3G *def2-SVP def2-TZVP
-    .type = choice
-  relativity = *ecp x2c
-    .type = choice
-    .help = Core potentials from Rb on, or scalar relativistic with all electrons
-  cluster_radius = 8.0
-    .type = float(value_min=0)
-    .help = Molecules this near (A) surround the calculated one as charges and dipoles
-  grid_level = 3
-    .type = int(value_min=0, value_max=9)
-    .help = Becke grid of the partition
-  charges = None
-    .type = str
-    .help = Charges of the molecules where they cannot be worked out, as in C2H6NO2:+1 Cl:-1, \
-            a multiplicity after a second colon
-  rigid = False
-    .type = bool
-    .help = Calculate each molecule once and turn its form factors with it (low resolution)
-  max_cycles = 12
-    .type = int(value_min=1)
-  threads = 0
-    .type = int(value_min=0)
-    .help = Threads of the calculation, 0 for all cores
-  memory_mb = 0
-    .type = float(value_min=0)
-    .help = Memory for the calculation, 0 for half of what is free
-  cache = None
-    .type = str
-    .help = Folder of finished calculations, by default in the user's cache folder
-}
 output {
   directory = "."
     .type = str
@@ -126,6 +95,8 @@ output {
     .help = Base name of the result files, NAME_phai by default
 }
 """
+    + HAR_PHIL
+)
 
 
 @dataclass(frozen=True)
@@ -194,21 +165,7 @@ class RefineResult:
             "version": __version__,
         }
         if self.hirshfeld is not None:
-            iam = self.hirshfeld.independent_atoms
-            summary["independent_atoms"] = {
-                "r1": iam.r1,
-                "wr2": iam.wr2,
-                "goof": iam.goof,
-                "difference_peak": self.independent_atoms_residual.peak,
-                "difference_hole": self.independent_atoms_residual.hole,
-            }
-            summary["converged"] = self.hirshfeld.converged
-            summary["cycles"] = [vars(c) for c in self.hirshfeld.cycles]
-            summary["molecules"] = list(self.hirshfeld.molecules)
-            summary["hirshfeld_charges"] = {
-                s.label: round(float(q), 4)
-                for s, q in zip(r.xray_structure.scatterers(), self.hirshfeld.charges, strict=True)
-            }
+            summary |= hirshfeld_summary(self.hirshfeld, self.independent_atoms_residual)
         return summary
 
 
@@ -220,14 +177,7 @@ def refine_model(
     hydrogens: str = "auto",
     weights: str = "optimise",
     extinction: str = "auto",
-    method: Method | None = None,
-    cluster_radius: float = 8.0,
-    charges: str | None = None,
-    rigid: bool = False,
-    max_cycles: int = 12,
-    threads: int = 0,
-    memory_mb: float = 0.0,
-    cache=None,
+    har: HirshfeldParameters | None = None,
     directory=".",
     prefix: str | None = None,
     overwrite: bool = False,
@@ -248,14 +198,8 @@ def refine_model(
         A.
     hydrogens, weights, extinction : str
         As in the parameters of phai_cctbx.refine.
-    method : Method, optional
-        Of the electron density.
-    cluster_radius : float
-        A.
-    charges : str, optional
-        ``"FORMULA:CHARGE[:MULTIPLICITY] ..."``
-    rigid, max_cycles, threads, memory_mb, cache
-        As in the parameters of phai_cctbx.refine.
+    har : HirshfeldParameters, optional
+        For scattering har.
     directory, prefix, overwrite
         Of the result files; nothing is written where `directory` is None.
     eff : str
@@ -276,6 +220,7 @@ def refine_model(
     started = time.monotonic()
     check_crystal_input(path, d_min, "a model, .res, .ins or .cif")
     table_path = check_scattering(scattering)
+    har = har or HirshfeldParameters()
     files = None
     if directory is not None:
         extensions = EXTENSIONS if scattering == IAM else EXTENSIONS + ASPHERICAL_EXTENSIONS
@@ -299,56 +244,26 @@ def refine_model(
         f_sq = prepared.f_sq.map_to_asu()
         free = hydrogens != "riding" and scattering != IAM
         used = model.without_riding() if free else model
-        settings = HirshfeldSettings(
-            hydrogens=hydrogens,
-            cluster_radius=cluster_radius,
-            max_cycles=max_cycles,
-            weighting=weights,
-            extinction=extinction,
-            charges=parse_charges(charges),
-            rigid=rigid,
-        )
-        keywords = {
-            "constraints": used.constraints,
-            "restraints": used.restraints,
-            "temperature": used.temperature,
-            "occupancies": used.occupancies,
-            "connectivity": connectivity_of(used.conformers),
-        }
+        settings = har.settings(hydrogens=hydrogens, weighting=weights, extinction=extinction)
         _log(*report.heading("Refinement"))
         hirshfeld, table, warnings, items = None, None, [], None
         quantum = None
         if scattering == HAR:
-            if data.radiation != "xray":
-                raise Sorry(f"scattering=har is for X-rays; these data are {data.radiation} data.")
+            check_possible(har, data.radiation)
             check_hydrogens(structure, path)
-            quantum = Quantum(
-                method or Method(), Cache(cache), threads, memory_mb, progress=progress
-            )
-            _log(*estimate_lines(structure, quantum, settings, used.conformers))
-            table_file = quantum.cache.folder / f"table_{time.time_ns()}.tsc"
-            quantum.cache.folder.mkdir(parents=True, exist_ok=True)
-            try:
-                hirshfeld = refine_hirshfeld(
-                    structure,
-                    f_sq,
-                    quantum,
-                    settings,
-                    table_file,
-                    data.wavelength,
-                    used.weighting,
-                    used.extinction,
-                    used.conformers or None,
-                    **keywords,
-                )
-            finally:
-                table_file.unlink(missing_ok=True)
+            quantum = har.quantum(progress)
+            hirshfeld = run_hirshfeld(used, structure, f_sq, data.wavelength, quantum, settings)
             refinement, table = hirshfeld.refinement, hirshfeld.table
             warnings = list(hirshfeld.warnings)
             items = aspherical_items(hirshfeld, quantum)
         else:
             least_squares = LeastSquares(
-                f_sq, data.wavelength, settings, used.weighting, used.extinction, **keywords
+                f_sq,
+                data.wavelength,
+                settings,
+                used.weighting,
+                used.extinction,
+                **least_squares_keywords(used),
             )
             if table_path:
                 table = tables.read_tsc(table_path)
@@ -410,59 +325,14 @@ def check_scattering(scattering: str):
     raise Sorry(f"scattering={scattering}: expected iam, har or tsc:FILE.")
 
 
-def parse_charges(text: str | None) -> dict:
-    """``"Cl:-1 C10H10Fe:+1:2"`` as formula -> (charge, multiplicity or None)."""
-    result = {}
-    for word in (text or "").replace(",", " ").split():
-        formula, *numbers = word.split(":")
-        try:
-            charge = int(numbers[0])
-            multiplicity = int(numbers[1]) if len(numbers) > 1 else None
-        except (IndexError, ValueError):
-            raise Sorry(
-                f"charges={text}: {word!r} is not FORMULA:CHARGE or FORMULA:CHARGE:MULTIPLICITY, "
-                "such as Cl:-1."
-            ) from None
-        result[formula] = (charge, multiplicity)
-    return result
-
-
-def connectivity_of(conformers):
-    """Function structure -> smtbx connectivity table that knows the PARTs, or None."""
-    if not any(conformers):
-        return None
-    indices = flex.size_t(conformers)
-    return lambda structure: smtbx.utils.connectivity_table(structure, conformer_indices=indices)
-
-
 def summary_lines(result: RefineResult) -> list[str]:
     """The account of a refinement."""
-    lines = []
     pairs = [(result.scattering, result.refinement, result.residual)]
     if result.hirshfeld is not None:
         pairs.insert(
             0, (IAM, result.hirshfeld.independent_atoms, result.independent_atoms_residual)
         )
-    lines.append(
-        f"{'':<10s} {'R1':>7s} {'R1(all)':>7s} {'wR2':>7s} {'GooF':>6s} {'hole':>7s} "
-        f"{'peak':>6s} {'e(gross)':>8s} {'param.':>6s}"
-    )
-    for name, r, residual in pairs:
-        lines.append(
-            f"{name[:10]:<10s} {r.r1:7.4f} {r.r1_all:7.4f} {r.wr2:7.4f} {r.goof:6.2f} "
-            f"{residual.hole:7.3f} {residual.peak:6.3f} {residual.gross_electrons:8.2f} "
-            f"{r.n_parameters:6d}"
-        )
-    bonds = hydrogen_bond_lengths(result.refinement.xray_structure)
-    signed, absolute, n = mean_deviation(bonds)
-    if n:
-        lines += ["", "X-H distances (A) and neutron means (Allen & Bruno, 2010)"]
-        for bond in bonds:
-            neutron = "-" if bond.neutron is None else f"{bond.neutron:.3f}"
-            lines.append(
-                f"  {bond.carrier:>4s}-{bond.hydrogen:<5s} {bond.length:6.3f} {neutron:>6s}"
-            )
-        lines.append(f"mean deviation {signed:+.4f} A, mean absolute deviation {absolute:.4f} A")
+    lines = agreement_lines(pairs) + hydrogen_lines(result.refinement.xray_structure)
     lines += [f"Warning: {warning}" for warning in result.warnings]
     lines.append(f"{result.seconds:.0f} s")
     return lines

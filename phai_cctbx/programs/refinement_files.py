@@ -104,20 +104,27 @@ def write_refinement(paths, data, prepared, refined: RefinedStructure, table=Non
     )
     write_map(paths["ccp4"], difference, label="F(obs) - F(calc), residual density")
     if table is not None:
-        write_tsc(paths["tsc"], table)
-        spherical = spherical_table(refinement.xray_structure, f_sq.indices())
-        deformation = deformation_coefficients(
-            refinement.xray_structure, table, spherical, f_sq.set()
-        )
-        write_map(
-            paths["deformation.ccp4"], deformation, label="dynamic deformation density, e/A^3"
-        )
-        draw_section(
-            paths["deformation.png"],
-            deformation,
-            refinement.xray_structure,
-            plane_atoms(refinement.xray_structure),
-        )
+        write_aspherical(paths, refinement, f_sq, table)
+
+
+def write_aspherical(paths, refinement: RefinementResult, f_sq, table) -> None:
+    """Write the table of form factors, and map and picture of the deformation density.
+
+    Parameters
+    ----------
+    paths : dict of str to path
+        Extension -> file.
+    refinement : RefinementResult
+    f_sq : miller.array
+        The intensities it was refined against.
+    table : FormFactorTable
+    """
+    structure = refinement.xray_structure
+    write_tsc(paths["tsc"], table)
+    spherical = spherical_table(structure, f_sq.indices())
+    deformation = deformation_coefficients(structure, table, spherical, f_sq.set())
+    write_map(paths["deformation.ccp4"], deformation, label="dynamic deformation density, e/A^3")
+    draw_section(paths["deformation.png"], deformation, structure, plane_atoms(structure))
 
 
 def plane_atoms(structure: xray.structure):
@@ -161,6 +168,13 @@ def aspherical_items(result, quantum) -> dict[str, str]:
         else "isolated molecules"
     )
     relativity = "scalar X2C" if method.relativity == "x2c" else "none (ECP from Rb on)"
+    treatment = (
+        "restraints to the\ngeometry of the molecule, hydrogens riding at internuclear distances, "
+        "form factors fixed to its frame."
+        if result.fixed
+        else "all atomic positions,\nhydrogen included, refined without geometrical constraints "
+        "unless listed; X-H distances are those\nbetween nuclei."
+    )
     return {
         "_aspheric_ffs.source": "quantum chemistry, calculated for this structure",
         "_aspheric_ffs_partitioning.name": "Hirshfeld",
@@ -175,9 +189,8 @@ def aspherical_items(result, quantum) -> dict[str, str]:
             "not with\nthe independent atom model. Form factors: Hirshfeld partition of the "
             f"electron density\nof {', '.join(result.molecules)} at "
             f"{method.description()},\nBecke grid level {method.grid_level}; crystal field: "
-            f"{surroundings}.\nAll atomic positions, hydrogen included, were refined without "
-            "geometrical constraints\nunless listed; X-H distances are those between nuclei. "
-            f"{len(result.cycles)} cycles of calculation\nand refinement, "
+            f"{surroundings}.\nModel: {treatment}\n{len(result.cycles)} cycles of calculation and "
+            "refinement, "
             f"{'converged' if result.converged else 'NOT converged'}.\n"
         ),
     }

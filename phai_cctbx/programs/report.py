@@ -102,6 +102,7 @@ def solution_lines(solution) -> list[str]:
             f"R1 {solution.r1:.4f} (all {solution.r1_all:.4f}), wR2 {solution.wr2:.4f},"
             f" GooF {solution.goof:.3f}",
         ),
+        *_pair("Scatterers", solution.scatterers),
         *_pair("Weights", f"a {a:.4f}, b {b:.4f}"),
         *_pair(
             "Difference map",

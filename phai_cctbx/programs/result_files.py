@@ -29,7 +29,7 @@ N_DIFFERENCE_PEAKS = 20
 U_PEAK = 0.05
 
 
-def write_structure(paths, data, prepared, phasing, solution) -> None:
+def write_structure(paths, data, prepared, phasing, solution, items=None, remarks=()) -> None:
     """Write .res, .cif, .fcf, .mtz and .ccp4 of a built structure.
 
     Parameters
@@ -40,6 +40,10 @@ def write_structure(paths, data, prepared, phasing, solution) -> None:
     prepared : PreparedData
     phasing : PhasingResult
     solution : Solution
+    items : dict of str, optional
+        Further CIF items.
+    remarks : sequence of str
+        REM lines of the .res.
     """
     refinement = solution.refinement
     f_sq = refinement.f_sq
@@ -51,8 +55,9 @@ def write_structure(paths, data, prepared, phasing, solution) -> None:
         data,
         solution,
         peaks=list(zip(peaks.sites, peaks.heights)),
+        remarks=remarks,
     )
-    write_cif(paths["cif"], data, solution, prepared)
+    write_cif(paths["cif"], data, solution, prepared, extra_items=items)
     _write_reflections(
         paths,
         data,

@@ -17,6 +17,7 @@ from phai_cctbx.programs import pipeline
 from phai_cctbx.programs.citations import citations
 from phai_cctbx.programs.command import log_to
 from phai_cctbx.programs.crystal_input import crystal_files
+from phai_cctbx.programs.hirshfeld_stage import HirshfeldParameters
 from phai_cctbx.programs.shelx_style import PHIL as STYLE_PHIL
 from phai_cctbx.programs.shelx_style import STYLES, solve_like_shelx
 from phai_cctbx.version import __version__
@@ -39,6 +40,7 @@ Solves a crystal structure from measured intensities or amplitudes.
 
   phai_cctbx.solve NAME.ins            (NAME.hkl beside it)
   phai_cctbx.solve NAME.cif d_min=1.2 strategy=neural
+  phai_cctbx.solve NAME.ins scattering=har     (Hirshfeld atoms at the end)
 
 It writes NAME_phai.res .cif .fcf .mtz .ccp4 .log .json .eff and .html (a
 report for the browser) into the current folder. Exit status: 0 solved, 1 the
@@ -76,6 +78,8 @@ input cannot be used, 2 wrong usage, 3 not solved.
                 hydrogens=params.structure.hydrogens,
                 molecule=params.structure.molecule,
                 copies=params.structure.copies,
+                scattering=params.structure.scattering,
+                har=HirshfeldParameters.from_phil(params.har),
                 directory=params.output.directory,
                 prefix=params.output.prefix,
                 report=params.output.report and style not in STYLES,

@@ -78,6 +78,8 @@ class Solution:
         The second domain of a twin.
     twin_fractions : dict
         Law -> (fraction, esd) of the second domain, of each that the lattice allows.
+    scatterers : str
+        What scatters: spherical atoms, or how the form factors were calculated.
     """
 
     xray_structure: xray.structure
@@ -108,6 +110,7 @@ class Solution:
     absolute_structure: AbsoluteStructure | None = None
     twin: Twin | None = None
     twin_fractions: dict[str, tuple[float, float]] = field(default_factory=dict)
+    scatterers: str = "spherical atoms"
 
 
 def complete_structure(

@@ -10,7 +10,7 @@ import logging
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -119,6 +119,10 @@ class MoleculeRefinement:
     groups : tuple of HydrogenGroup
     restraint_rms : float
         Root mean square deviation from prescribed distances, in their estimated deviations.
+    model : CrystalModel
+        What was refined.
+    plan : Plan
+        How, at the chosen level.
     """
 
     refinement: RefinementResult
@@ -127,10 +131,12 @@ class MoleculeRefinement:
     placement: Placement
     groups: tuple[HydrogenGroup, ...]
     restraint_rms: float
+    model: CrystalModel
+    plan: Plan
 
 
 @dataclass(frozen=True)
-class _Plan:
+class Plan:
     """One way to refine a `CrystalModel`."""
 
     name: str
@@ -140,10 +146,10 @@ class _Plan:
 
 
 _RESTRAINED = (
-    _Plan("restrained atoms, tight, one U", 0.5),
-    _Plan("restrained atoms, one U", 1.0),
-    _Plan("restrained atoms, U of inner and terminal atoms", 1.0, grouped_u=True),
-    _Plan("restrained atoms, loose, U of inner and terminal atoms", 2.5, grouped_u=True),
+    Plan("restrained atoms, tight, one U", 0.5),
+    Plan("restrained atoms, one U", 1.0),
+    Plan("restrained atoms, U of inner and terminal atoms", 1.0, grouped_u=True),
+    Plan("restrained atoms, loose, U of inner and terminal atoms", 2.5, grouped_u=True),
 )
 
 
@@ -194,7 +200,7 @@ def refine_molecule(
             levels.append(level)
     best = _chosen(levels)
     if with_free:
-        free = _tried(model, f_sq, f_obs, _Plan(FREE, None, grouped_u=True), folds)
+        free = _tried(model, f_sq, f_obs, Plan(FREE, None, grouped_u=True), folds)
         levels += [free] if free is not None else []
     for level in levels:
         logger.info(
@@ -205,7 +211,7 @@ def refine_molecule(
             level.held_out_r,
             "  <- taken" if level is best else "",
         )
-    plan = plans.get(best.name, _Plan(best.name, 1.0, move=False))
+    plan = plans.get(best.name, Plan(best.name, 1.0, move=False))
     result = _least_squares(model, f_sq, plan)
     return MoleculeRefinement(
         refinement=result,
@@ -214,6 +220,47 @@ def refine_molecule(
         placement=placement,
         groups=model.groups,
         restraint_rms=restraint_rms(model, result.xray_structure),
+        model=model,
+        plan=plan,
+    )
+
+
+def refine_with_table(
+    refined: MoleculeRefinement,
+    f_sq: miller.array,
+    f_obs: miller.array,
+    table_file_name: str,
+    seed: int = 0,
+) -> MoleculeRefinement:
+    """Refine the chosen level once more with the form factors of a table, restraints and all.
+
+    Parameters
+    ----------
+    refined : MoleculeRefinement
+    f_sq, f_obs : cctbx.miller.array
+        As for `refine_molecule`.
+    table_file_name : str
+        A validated form-factor table (.tsc) for the scatterers of `refined`.
+    seed : int
+        Of the parts that are held out; those of `refine_molecule` where it is the same.
+
+    Returns
+    -------
+    MoleculeRefinement
+        Its `level` holds the held-out R with the table.
+    """
+    f_sq, f_obs = f_sq.common_sets(f_obs)
+    folds = np.random.default_rng(seed).permutation(f_obs.size()) % N_FOLDS
+    model = replace(refined.model, structure=refined.refinement.xray_structure)
+    level = _tried(model, f_sq, f_obs, refined.plan, folds, table_file_name)
+    result = _least_squares(model, f_sq, refined.plan, table_file_name)
+    return replace(
+        refined,
+        refinement=result,
+        level=level,
+        levels=(*refined.levels, level),
+        restraint_rms=restraint_rms(model, result.xray_structure),
+        model=model,
     )
 
 
@@ -238,19 +285,15 @@ def _held_out_flexible(diffraction, placement, torsions, folds) -> float:
     return float(numerator / denominator)
 
 
-def _tried(model, f_sq, f_obs, plan, folds) -> Level | None:
+def _tried(model, f_sq, f_obs, plan, folds, table_file_name=None) -> Level | None:
     """The held-out R of a plan; None where the reflections cannot determine it."""
+    name = f"{plan.name}, aspherical" if table_file_name else plan.name
     numerator = denominator = 0.0
     try:
         for fold in range(N_FOLDS):
             keep = flex.bool((folds != fold).tolist())
-            result = _least_squares(model, f_sq.select(keep), plan)
-            f_calc = np.abs(
-                f_obs.structure_factors_from_scatterers(result.xray_structure, algorithm="direct")
-                .f_calc()
-                .data()
-                .as_numpy_array()
-            )
+            result = _least_squares(model, f_sq.select(keep), plan, table_file_name)
+            f_calc = _amplitudes(result.xray_structure, f_obs, table_file_name)
             observed = f_obs.data().as_numpy_array()
             seen = folds != fold
             scale = (observed[seen] @ f_calc[seen]) / (f_calc[seen] @ f_calc[seen])
@@ -259,9 +302,21 @@ def _tried(model, f_sq, f_obs, plan, folds) -> Level | None:
     except (Sorry, RuntimeError) as error:
         logger.info("%s: not possible (%s)", plan.name, error)
         return None
-    return Level(
-        plan.name, result.n_parameters, result.n_restraints, float(numerator / denominator)
-    )
+    return Level(name, result.n_parameters, result.n_restraints, float(numerator / denominator))
+
+
+def _amplitudes(structure, f_obs, table_file_name) -> np.ndarray:
+    """|F(calc)| of all reflections, with the form factors of a table where one is given."""
+    if table_file_name is None:
+        f_calc = f_obs.structure_factors_from_scatterers(structure, algorithm="direct").f_calc()
+        return np.abs(f_calc.data().as_numpy_array())
+    scatterers = structure.deep_copy_scatterers()
+    linearisation = direct.f_calc_modulus_squared(scatterers, table_file_name=table_file_name)
+    values = []
+    for index in f_obs.indices():
+        linearisation.evaluate(index)
+        values.append(linearisation.observable)
+    return np.sqrt(np.array(values))
 
 
 def crystal_model(
@@ -406,7 +461,9 @@ def _u_groups(model: CrystalModel, grouped: bool):
                 yield part
 
 
-def _least_squares(model: CrystalModel, f_sq: miller.array, plan: _Plan) -> RefinementResult:
+def _least_squares(
+    model: CrystalModel, f_sq: miller.array, plan: Plan, table_file_name: str | None = None
+) -> RefinementResult:
     """Damped Gauss-Newton cycles with the restraints on the scale of the misfit.
 
     Restraints count with 2 M / (n + m - p) as weight of a unit deviation (M: half of the weighted
@@ -445,7 +502,9 @@ def _least_squares(model: CrystalModel, f_sq: miller.array, plan: _Plan) -> Refi
     ls = least_squares.crystallographic_ls(
         f_sq.as_xray_observations(),
         reparametrisation,
-        one_h_linearisation=direct.f_calc_modulus_squared(structure),
+        one_h_linearisation=direct.f_calc_modulus_squared(
+            structure, table_file_name=table_file_name
+        ),
         restraints_manager=manager,
         weighting_scheme=WEIGHTING.scheme(),
     )

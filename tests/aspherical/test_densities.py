@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cctbx import miller
+from cctbx import crystal, miller, xray
 from cctbx.array_family import flex
 from cctbx.development import random_structure
 from cctbx.sgtbx import space_group_info
@@ -46,6 +46,42 @@ def test_neutron_means_by_group(urea):
     signed, absolute, n = neutron.mean_deviation(bonds)
     assert n == 2
     assert abs(signed) <= absolute < 0.02
+
+
+def molecule_in_a_box(atoms):
+    symmetry = crystal.symmetry((10, 10, 10, 90, 90, 90), "P 1")
+    scatterers = [
+        xray.scatterer(label, site=tuple(np.array(xyz) / 10 + 0.5), u=0.02) for label, xyz in atoms
+    ]
+    return xray.structure(
+        crystal.special_position_settings(symmetry), flex.xray_scatterer(scatterers)
+    )
+
+
+def test_hydroxyl_groups_are_told_apart():
+    """Methanol and formic acid: the acid holds its hydrogen less tightly."""
+    methanol = molecule_in_a_box(
+        [
+            ("C1", (0, 0, 0)),
+            ("O1", (1.42, 0, 0)),
+            ("H1", (1.74, 0.92, 0)),
+            ("H2", (-0.36, 1.03, 0)),
+            ("H3", (-0.36, -0.51, 0.89)),
+            ("H4", (-0.36, -0.51, -0.89)),
+        ]
+    )
+    formic_acid = molecule_in_a_box(
+        [
+            ("C1", (0, 0, 0)),
+            ("O1", (1.34, 0, 0)),
+            ("O2", (-0.68, 0.99, 0)),
+            ("H1", (1.66, 0.94, 0)),
+            ("H2", (-0.43, -1.0, 0)),
+        ]
+    )
+    for structure, expected in ((methanol, 0.970), (formic_acid, 1.018)):
+        (bond,) = (b for b in neutron.hydrogen_bond_lengths(structure) if b.carrier.startswith("O"))
+        assert bond.neutron == expected
 
 
 def test_parts_become_ordered_structures_weighted_by_occupancy(urea):

@@ -9,6 +9,7 @@ from libtbx.utils import Sorry
 from phai_cctbx.aspherical import tables
 from phai_cctbx.command_line import refine as command
 from phai_cctbx.programs import refinement
+from phai_cctbx.programs.hirshfeld_stage import parse_charges
 from phai_cctbx.programs.model_file import read_model
 from phai_cctbx.refinement.least_squares import prepare_scattering
 
@@ -104,12 +105,12 @@ def test_models_that_cannot_be_refined(tmp_path):
 
 
 def test_charges_given_as_text():
-    assert refinement.parse_charges("Cl:-1, C10H10Fe:+1:2") == {
+    assert parse_charges("Cl:-1, C10H10Fe:+1:2") == {
         "Cl": (-1, None),
         "C10H10Fe": (1, 2),
     }
     with pytest.raises(Sorry, match="FORMULA:CHARGE"):
-        refinement.parse_charges("Cl")
+        parse_charges("Cl")
 
 
 def test_model_keeps_weights_temperature_and_parts(tmp_path):

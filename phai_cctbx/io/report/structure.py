@@ -99,6 +99,7 @@ def final_table(solution) -> Html:
         ["wR2", f"{solution.wr2:.4f}"],
         ["Goodness of fit", f"{solution.goof:.3f}"],
         ["Parameters, restraints", f"{solution.n_parameters}, {solution.n_restraints}"],
+        ["Scatterers", solution.scatterers],
         ["Weights", f"a = {a:.4f}, b = {b:.4f}"],
         ["Largest shift/esd", _number(solution.max_shift_over_esd, 3)],
         [
