@@ -460,7 +460,7 @@ def solve(
             prepared=prepared,
             phasing=phasing,
             solution=outcome.solution,
-            warnings=not_done + _warnings(data, prepared, outcome),
+            warnings=not_done + _warnings(data, prepared, outcome, solved_by),
             files=files.paths,
             seconds=time.monotonic() - began,
             known=known,
@@ -685,9 +685,16 @@ def _temperature(data) -> float:
     return (header_numbers(data.shelx_header or (), "TEMP") or [DEFAULT_TEMPERATURE])[0]
 
 
-def _warnings(data, prepared, outcome) -> tuple[str, ...]:
+def _warnings(data, prepared, outcome, solved_by) -> tuple[str, ...]:
     """What the user should know first, each once."""
     warnings = list(outcome.failures)
+    expected_r = outcome.phasing.expected_r
+    if solved_by == BY_CONFIDENCE and expected_r <= R_SOLVED:
+        warnings.append(
+            f"Not a solution: the phases promise a map correlation of {expected_r:.2f}, and"
+            f" {R_SOLVED} counts. More starts (n_starts=), another seed, or the molecule where it"
+            " is known (molecule=) may bring one."
+        )
     warnings += [f"{count} reflections left out: {reason}" for reason, count in data.rejected]
     warnings += prepared.warnings
     if outcome.solution is not None:

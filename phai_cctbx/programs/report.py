@@ -108,7 +108,7 @@ def solution_lines(solution) -> list[str]:
             "Difference map",
             f"{solution.difference_peak:+.2f} / {solution.difference_hole:+.2f} e/A^3",
         ),
-        *_pair("Shift/esd", f"{_figure(solution.max_shift_over_esd, 3)} at most"),
+        *_pair("Shift/esd", _largest_shift(solution.max_shift_over_esd)),
         *_hand_lines(solution.absolute_structure),
         *_twin_lines(solution),
     ]
@@ -171,6 +171,10 @@ def _verdict(result):
         f"{'yes' if result.solved else 'no'}, by the confidence of the phases alone: data to"
         f" {result.d_min:.2f} A do not decide between structures that refine freely"
     )
+
+
+def _largest_shift(value):
+    return "not estimated" if not math.isfinite(value) else f"{value:.3f} at most"
 
 
 def _pair(name, text):

@@ -15,7 +15,7 @@ from phai_cctbx.io.report.page import Html
 BLUE, ORANGE, GREEN, RED, GREY = "#1f5f8b", "#d9822b", "#1b7f4d", "#b3372f", "#9aa7b4"
 
 _WIDTH, _HEIGHT = 400, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 14, 42
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 14, 42
 _TICKS = 5
 
 

@@ -14,7 +14,7 @@ from cctbx import miller
 _POINTS_PER_D_MIN, _LARGEST_SPACING = 3.0, 0.3
 #: Grid points of a box at most, and its spacing in A: d_min over a number, between two limits.
 _MOST_BOX_POINTS = 120_000
-_BOX_POINTS_PER_D_MIN, _FINEST, _COARSEST = 3.5, 0.25, 0.5
+_BOX_POINTS_PER_D_MIN, _FINEST, _COARSEST = 3.5, 0.25, 0.35
 
 #: Crossed edges of a square, from the corners above the level (bits 1, 2, 4, 8 for the corners
 #: (0,0), (1,0), (1,1), (0,1); edge i joins corner i to the next): marching squares.

@@ -10,14 +10,16 @@ from phai_cctbx.phasing.scoring import apply_match, score_r
 from phai_cctbx.refinement.maps import friedel_average
 
 _BINS = 20
-#: Reflections of one point of a mean, at least.
-_LEAST_PER_POINT = 20
+#: Reflections of one point of a mean, at least; in a small set fewer, for so many points.
+_LEAST_PER_POINT, _FEWEST_PER_POINT, _POINTS_OF_FEW = 20, 5, 4
 _NAMES = {
     "expected_r": "expected r",
     "n_agreeing": "starts that agree",
     "n_starts": "starts",
     "cc_held_out": "CC of amplitudes held out",
     "probability_right": "probability to be right",
+    "cc": "CC of all amplitudes",
+    "sigma_a": "\u03c3A",
     "symmetry_agreement": "agreement with the symmetry",
     "d_min": "d_min",
 }
@@ -33,8 +35,7 @@ def phases_section(phasing, solution) -> Html:
     solution : Solution or None
         Its refined structure judges the phases where it is solved.
     """
-    confidence = phasing.confidence.data().as_numpy_array()
-    figures = [confidence_figure(confidence), resolution_figure(phasing)]
+    figures = [confidence_figure(phasing), resolution_figure(phasing)]
     told = ""
     if solution is not None and solution.solved:
         match = score_r(phasing.f_phased, friedel_average(solution.refinement.f_calc))
@@ -52,13 +53,15 @@ def phases_section(phasing, solution) -> Html:
     )
 
 
-def confidence_figure(confidence) -> Html:
+def confidence_figure(phasing) -> Html:
     """Histogram of the confidence."""
+    confidence = phasing.confidence.data().as_numpy_array()
     counts, edges = np.histogram(confidence, bins=_BINS, range=(0, 1))
     chart = Chart("confidence: expected cos(phase error)", "reflections", (0, 1),
                   (0, upper_end(counts)))  # fmt: skip
     chart.bars(edges, counts)
-    return chart.svg("Confidence of the phases", f"Mean {confidence.mean():.3f}")
+    note = f"Mean {confidence.mean():.3f}, weighted by |F|\u00b2 {phasing.expected_r:.3f}."
+    return chart.svg("Confidence of the phases", note)
 
 
 def resolution_figure(phasing) -> Html:
@@ -91,15 +94,15 @@ def calibration_figure(phasing, solution, match) -> Html:
 
 
 def agreement_figure(candidates) -> Html:
-    """How many starts led to each candidate, nothing where no candidate says so."""
+    """How many starts led to each candidate, nothing where there was one start or none says so."""
     counts = [c.figures_of_merit.get("n_agreeing") for c in candidates]
     known = [n for n in counts if n is not None]
     starts = max((c.figures_of_merit.get("n_starts", 0) for c in candidates), default=0)
-    if not known:
+    if not known or starts < 2:
         return Html("")
     n = len(counts)
     ticks = [(i + 0.5, str(i + 1)) for i in range(n)]
-    chart = Chart("candidate", "starts", (0, n), (0, upper_end([starts, *known])), ticks)
+    chart = Chart("candidate", "starts", (0, n), (0, upper_end(known, 5)), ticks)
     edges = [x for i in range(n) for x in (i + 0.2, i + 0.8)]
     heights = [x for count in counts for x in (count or 0, 0)][:-1]
     chart.bars(edges, heights, ORANGE)
@@ -132,7 +135,8 @@ def _means(x, y):
     """Means of y in groups of like x."""
     if x.size == 0:
         return np.zeros(0), np.zeros(0)
-    groups = np.array_split(np.argsort(x), int(np.clip(x.size // _LEAST_PER_POINT, 1, 12)))
+    n_points = max(x.size // _LEAST_PER_POINT, min(x.size // _FEWEST_PER_POINT, _POINTS_OF_FEW))
+    groups = np.array_split(np.argsort(x), int(np.clip(n_points, 1, 12)))
     return np.array([x[g].mean() for g in groups]), np.array([y[g].mean() for g in groups])
 
 

@@ -6,16 +6,22 @@ import math
 
 import numpy as np
 
+# cctbx
+from cctbx import sgtbx
+
 from phai_cctbx.building.connectivity import u_equivalent
+from phai_cctbx.building.peaks import find_peaks
 from phai_cctbx.io.report.charts import BLUE, GREEN, GREY, Chart, upper_end
 from phai_cctbx.io.report.page import Html, table
 
 #: Dots of a scatter chart at most.
 _MOST_POINTS = 1500
 _SHELLS, _BINS = 10, 60
+#: Rows of the tables of difference peaks (and of holes) and of reflections.
+_N_EXTREMA, _N_OUTLIERS = 5, 10
 
 
-def refinement_section(solution, f_sq) -> Html:
+def refinement_section(solution, f_sq, difference) -> Html:
     """HTML of the section on least squares.
 
     Parameters
@@ -23,6 +29,8 @@ def refinement_section(solution, f_sq) -> Html:
     solution : Solution
     f_sq : miller.array
         The intensities it was refined against.
+    difference : miller.array
+        Coefficients of the difference map.
     """
     f_obs, f_calc = _amplitudes(solution, f_sq)
     figures = [
@@ -34,6 +42,10 @@ def refinement_section(solution, f_sq) -> Html:
         "<section><h2>Refinement</h2>"
         f'<div class="figures">{"".join(figures)}</div>'
         f"<h3>Final figures</h3>{final_table(solution)}"
+        f"<details><summary>Largest difference peaks and holes</summary>"
+        f"{difference_table(difference, solution.xray_structure)}</details>"
+        f"<details><summary>Reflections that disagree most</summary>"
+        f"{outlier_table(f_obs, f_calc, solution, f_sq)}</details>"
         f"<details><summary>Every step</summary>{history_table(solution.history)}</details>"
         f"<details><summary>Atoms</summary>{atom_table(solution.xray_structure)}</details>"
         "</section>"
@@ -44,9 +56,11 @@ def history_figure(history) -> Html:
     """R1 after each step of the completion."""
     r1 = [step.r1 for step in history]
     x = range(1, len(r1) + 1)
-    chart = Chart("step", "R1", (0.5, len(r1) + 0.5), (0, upper_end(r1)))
+    every = math.ceil(len(r1) / 6)
+    ticks = [(step, str(step)) for step in range(every, len(r1) + 1, every)]
+    chart = Chart("step", "R1", (0.5, len(r1) + 0.5), (0, upper_end(r1)), ticks)
     chart.line(x, r1, GREY).points(x, r1, BLUE)
-    return chart.svg("From peaks to structure")
+    return chart.svg("On the way to the structure")
 
 
 def agreement_figure(f_obs, f_calc) -> Html:
@@ -63,7 +77,8 @@ def agreement_figure(f_obs, f_calc) -> Html:
 def shells_figure(f_obs, f_calc, f_sq) -> Html:
     """R1 of all reflections by resolution."""
     d_star_sq = f_sq.d_star_sq().data().as_numpy_array()
-    groups = np.array_split(np.argsort(d_star_sq), min(_SHELLS, max(1, f_obs.size // 20)))
+    n_shells = max(f_obs.size // 20, min(f_obs.size // 8, 4))
+    groups = np.array_split(np.argsort(d_star_sq), int(np.clip(n_shells, 1, _SHELLS)))
     edges = [d_star_sq.min(), *(d_star_sq[rows].max() for rows in groups)]
     r1 = [np.abs(f_obs[g] - f_calc[g]).sum() / max(f_obs[g].sum(), 1e-12) for g in groups]
     ticks = [(edge, f"{edge**-0.5:.2f}") for edge in edges[:0:-2]]
@@ -126,6 +141,55 @@ def final_table(solution) -> Html:
     return table(("Figure", "Value"), rows)
 
 
+def difference_table(difference, structure) -> Html:
+    """Extrema of the difference map with the atom that is nearest to each.
+
+    Parameters
+    ----------
+    difference : miller.array
+    structure : xray.structure
+    """
+    rows = []
+    for negative in (False, True):
+        extrema = find_peaks(difference, _N_EXTREMA, negative=negative)
+        for site, height in zip(extrema.sites, extrema.heights):
+            label, distance = _nearest_atom(structure, site)
+            rows.append(
+                [f"{height:+.2f}", f"{distance:.2f}", label, *(f"{x:.4f}" for x in site)]
+            )
+    columns = (">e/\u00c5\u00b3", ">Distance / \u00c5", "from", ">x", ">y", ">z")
+    return table(columns, rows)
+
+
+def outlier_table(f_obs, f_calc, solution, f_sq) -> Html:
+    """The reflections with the largest |F(obs)^2 - F(calc)^2| in its standard uncertainty.
+
+    The uncertainty is that of the weighting scheme, so that the figure is the one that SHELXL
+    lists.
+    """
+    if f_sq.sigmas() is None:
+        return Html("<p class='faint'>The data have no standard uncertainties.</p>")
+    a, b = solution.weighting
+    observed = f_sq.data().as_numpy_array() / solution.scale_factor
+    sigma = f_sq.sigmas().as_numpy_array() / solution.scale_factor
+    p = (np.maximum(observed, 0) + 2 * f_calc**2) / 3
+    error = np.abs(observed - f_calc**2) / np.sqrt(sigma**2 + (a * p) ** 2 + b * p)
+    d = f_sq.d_spacings().data().as_numpy_array()
+    indices = f_sq.indices()
+    rows = [
+        [
+            " ".join(f"{x:d}" for x in indices[int(i)]),
+            f"{f_obs[i]:.2f}",
+            f"{f_calc[i]:.2f}",
+            f"{error[i]:.1f}",
+            f"{d[i]:.2f}",
+        ]
+        for i in np.argsort(-error)[:_N_OUTLIERS]
+    ]
+    columns = (">h k l", ">F(obs)", ">F(calc)", ">error / esd", ">d / \u00c5")
+    return table(columns, rows)
+
+
 def history_table(history) -> Html:
     """What was done, and where the model stood after it."""
     rows = [
@@ -151,6 +215,17 @@ def atom_table(structure) -> Html:
         )
     columns = ("Atom", "Element", ">x", ">y", ">z", ">U(eq) / \u00c5\u00b2", ">Occupancy")
     return table(columns, rows)
+
+
+def _nearest_atom(structure, site):
+    """Label of the nearest atom, symmetry equivalents included, and its distance (A)."""
+    equivalents = sgtbx.sym_equiv_sites(structure.space_group(), site, structure.unit_cell())
+    distances = [
+        sgtbx.min_sym_equiv_distance_info(equivalents, scatterer.site).dist()
+        for scatterer in structure.scatterers()
+    ]
+    nearest = int(np.argmin(distances))
+    return structure.scatterers()[nearest].label, distances[nearest]
 
 
 def _amplitudes(solution, f_sq):

@@ -72,7 +72,7 @@
 
   drawAtoms();
   viewer.zoomTo();
-  viewer.zoom(1.25);
+  viewer.zoom(1.25 * content.zoom);
   viewer.render();
   host.dataset.state = "drawn";
 })();

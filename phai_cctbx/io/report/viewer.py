@@ -28,6 +28,8 @@ _MARGIN = 1.6
 #: the resolution (A) leaves them broad; the difference map, in its sigma.
 SHARP_SHARE, BROAD_SHARE, BROAD_D_MIN = 0.08, 0.45, 1.3
 DIFFERENCE_LEVEL = 4.0
+#: Of the picture, less an edge.
+_WIDTH_OVER_HEIGHT = 1.9
 _LARGEST_BYTE = 255
 
 
@@ -52,6 +54,7 @@ def viewer_section(structure: xray.structure, density: CellMap, difference=None)
         "atoms": _atoms(structure, sites @ box.axes.T),
         "box": {"origin": list(box.origin), "step": box.step, "size": list(box.shape)},
         "map": _packed(density, box, near, _first_level(density, structure, sites)),
+        "zoom": _zoom(sites @ box.axes.T),
         "difference": difference and _packed(difference, box, near, DIFFERENCE_LEVEL),
     }
     text = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
@@ -63,6 +66,14 @@ def viewer_section(structure: xray.structure, density: CellMap, difference=None)
         f"<script>{library}</script>\n<script>{own}</script>\n"
     )
     return Html(markup), Html(scripts)
+
+
+def _zoom(placed):
+    """Beyond the sphere around all atoms, which 3Dmol.js fits: the picture is wider than high."""
+    offsets = placed - placed.mean(axis=0)
+    radius = np.linalg.norm(offsets, axis=1).max() + _MARGIN
+    height = np.abs(offsets[:, 1]).max() + _MARGIN
+    return round(float(np.clip(radius / height, 1.0, _WIDTH_OVER_HEIGHT)), 3)
 
 
 def _first_level(density, structure, sites):

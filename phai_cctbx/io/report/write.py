@@ -15,6 +15,7 @@ from phai_cctbx.building.peaks import find_peaks
 from phai_cctbx.io.atomic_file import write_text
 from phai_cctbx.io.report.data import data_section
 from phai_cctbx.io.report.density import CellMap
+from phai_cctbx.io.report.molecule import molecule_section
 from phai_cctbx.io.report.page import Html, badge, keys, page, warnings
 from phai_cctbx.io.report.phases import phases_section
 from phai_cctbx.io.report.sections import MoleculePlane, projection_figure
@@ -25,6 +26,12 @@ from phai_cctbx.refinement.maps import difference_coefficients, observed_coeffic
 
 #: Displacement (A^2) and element of the scatterers that stand for peaks.
 _U_PEAK, _PEAK_ELEMENT = 0.05, "C"
+#: What decided whether a run counts as solved, by `SolveResult.solved_by`.
+_JUDGED_BY = {
+    "r1": "the refined structure",
+    "molecule": "what speaks for and against the molecule that was given",
+    "confidence": "the confidence of the phases alone: the data are too coarse to build freely",
+}
 
 
 def write_report(path, result) -> Path:
@@ -57,11 +64,7 @@ def _head(result, title):
         f" {angles[0]:.3f}\u00b0 {angles[1]:.3f}\u00b0 {angles[2]:.3f}\u00b0,"
         f" V = {symmetry.unit_cell().volume():.1f} \u00c5\u00b3"
     )
-    reason = (
-        "by the refined structure"
-        if result.solution is not None
-        else "by the confidence of the phases alone: the data are too coarse to build freely"
-    )
+    reason = f"judged by {_JUDGED_BY[result.solved_by]}"
     told = f"{result.formula}, {result.space_group}; {cell}"
     return Html(
         f"<header><h1>{escape(title)}</h1>{verdict}<span class='faint'>{reason}</span></header>"
@@ -97,7 +100,8 @@ def _structure_sections(result):
     solution = result.solution
     f_sq = solution.refinement.f_sq
     observed = CellMap(observed_coefficients(solution.refinement))
-    residual = CellMap(difference_coefficients(solution.refinement, f_sq))
+    difference = difference_coefficients(solution.refinement, f_sq)
+    residual = CellMap(difference)
     structure = solution.xray_structure
     plane = MoleculePlane(structure)
     pictures = [
@@ -106,10 +110,12 @@ def _structure_sections(result):
         residual_figure(residual),
     ]
     viewer, scripts = viewer_section(structure, observed, residual)
+    known = [molecule_section(result.known)] if result.known else []
     return [
         viewer,
+        *known,
         Html(f'<section><h2>Maps</h2><div class="figures">{"".join(pictures)}</div></section>'),
-        refinement_section(solution, f_sq),
+        refinement_section(solution, f_sq, difference),
         phases_section(result.phasing, solution),
         data_section(result.data, result.prepared),
     ], scripts
@@ -123,7 +129,8 @@ def _phased_sections(result):
     peaks = find_peaks(coefficients, expected_atoms(coefficients, contents))
     structure = _peak_structure(coefficients, peaks)
     density = CellMap(coefficients)
-    picture = projection_figure(density, list(structure.sites_frac()), "Phased map, whole cell")
+    sites = list(structure.sites_frac())
+    picture = projection_figure(density, sites, "Phased map: the whole cell in projection")
     viewer, scripts = viewer_section(structure, density)
     return [
         viewer,

@@ -79,6 +79,8 @@ def made_result(solution, d_min, phases_off):
     )
     return SimpleNamespace(
         solved=solution is not None,
+        solved_by="confidence" if solution is None else "r1",
+        known=None,
         data=data,
         prepared=prepared,
         phasing=phasing,
@@ -106,7 +108,10 @@ def refined(structure, f_sq):
         history=tuple(history),
         weighting=(0.1, 0.0),
         extinction=None,
-        absolute_structure=SimpleNamespace(hooft=0.02, hooft_esd=0.05, n_pairs=120),
+        absolute_structure=SimpleNamespace(
+            x=(0.03, 0.06, "refined"), hooft=0.02, hooft_esd=0.05, n_pairs=120
+        ),
+        twin=None,
         difference_peak=0.2,
         difference_hole=-0.2,
         difference_rms=0.05,
