@@ -112,6 +112,7 @@ def refined(structure, f_sq):
             x=(0.03, 0.06, "refined"), hooft=0.02, hooft_esd=0.05, n_pairs=120
         ),
         twin=None,
+        scatterers="independent spherical atoms",
         difference_peak=0.2,
         difference_hole=-0.2,
         difference_rms=0.05,
