@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import smtbx.utils
 from cctbx import adptbx, xray
 from cctbx.eltbx import sasaki, tiny_pse
 from libtbx.utils import Sorry
@@ -15,9 +16,12 @@ from libtbx.utils import Sorry
 from phai_cctbx.building.hydrogens import AFIX
 from phai_cctbx.io.atomic_file import write_text
 from phai_cctbx.io.shelx_header import build_header
+from phai_cctbx.refinement.riding import N_NEIGHBOURS, free_distances
 
 # SHELXL holds a parameter at x when it reads 10 + x.
 FIXED = 10.0
+# AFIX of hydrogens that keep their place beside the parent, whatever its bonds.
+RIDES_AS_IT_IS = 3
 # A hydrogen U this close to its multiple of U(eq) of the pivot is written as that multiple.
 _U_TOLERANCE = 0.02
 _MAX_LABEL = 4
@@ -85,7 +89,9 @@ def res_text(
     lines.append(f"WGHT {a:.4f} {b:.4f}")
     scale = getattr(solution, "scale_factor", None) or 1.0
     lines.append(f"FVAR {scale**0.5:.6f}")
-    lines += _atom_lines(structure, labels, elements, getattr(solution, "riding", ()))
+    groups = getattr(solution, "riding", ())
+    lines += _distance_lines(structure, labels, groups, data.radiation != "xray")
+    lines += _atom_lines(structure, labels, elements, groups)
     lines += [hklf_line or _hklf(data), "", *_quality(solution), "END", ""]
     for i, (site, height) in enumerate(peaks, start=1):
         x, y, z = site
@@ -175,8 +181,40 @@ def _labels(structure) -> list[str]:
     return labels
 
 
+def _distance_lines(structure, labels, groups, internuclear) -> list[str]:
+    """Return the restraints on hydrogens that are refined freely."""
+    return [
+        f"DFIX {ideal:.3f} {sigma:.3f} {labels[i]} {labels[j]}"
+        for i, j, ideal, sigma in free_distances(structure, groups, internuclear)
+    ]
+
+
+def _afix(structure, groups) -> dict[int, int]:
+    """Return AFIX of each group by its parent.
+
+    Bonds to metals count for other programs. Where they make one too many for a geometry, the
+    group rides as it is (AFIX 3).
+    """
+    bonded = smtbx.utils.connectivity_table(structure).pair_asu_table.extract_pair_sym_table(
+        skip_j_seq_less_than_i_seq=False, all_interactions_from_inside_asu=True
+    )
+    result = {}
+    for group in groups:
+        result[group.pivot] = AFIX[group.kind]
+        n_bonds = sum(
+            len(operators)
+            for j, operators in bonded[group.pivot].items()
+            if j not in group.hydrogens
+        )
+        needed = N_NEIGHBOURS.get(group.kind, n_bonds)
+        if n_bonds != needed and (n_bonds, group.kind) != (3, "planar"):
+            result[group.pivot] = RIDES_AS_IT_IS
+    return result
+
+
 def _atom_lines(structure, labels, elements, groups):
     """Return the atoms, each hydrogen after the atom it rides on."""
+    afix_of = _afix(structure, groups)
     on_pivot: dict[int, list] = {}
     for group in groups:
         on_pivot.setdefault(group.pivot, []).append(group)
@@ -188,7 +226,7 @@ def _atom_lines(structure, labels, elements, groups):
             continue
         lines += _atom(structure, i, labels[i], elements)
         for group in on_pivot.get(i, ()):
-            afix = AFIX[group.kind]
+            afix = afix_of[group.pivot]
             if afix:
                 lines.append(f"AFIX {afix}")
             for j in group.hydrogens:

@@ -43,11 +43,17 @@ N_NEIGHBOURS = {
 }
 """Covalent neighbours, without hydrogen, that the parent of each group has."""
 
+COUNTED_FROM_SUBSTITUENT = ("methyl", "ammonium", "hydroxyl", "terminal_planar")
+"""Groups whose torsion angle is counted from a neighbour of the parent's neighbour."""
+
 NEUTRON_BOND_LENGTHS = {"C": 1.083, "N": 1.015, "O": 0.983}
 """Internuclear X-H distances, A (Allen & Bruno, Acta Cryst. B66, 380, 2010)."""
 
 FREE_BOND_LENGTHS = {"C": 0.96, "N": 0.88, "O": 0.84, "B": 1.10}
 """Targets (A) for X-rays of hydrogens that are refined freely."""
+
+OTHER_BOND_LENGTH = 0.95
+"""The same from elements that are not listed."""
 
 BOND_SIGMA = 0.02
 """Standard deviation of restrained X-H distances, A."""
@@ -101,32 +107,40 @@ def riding_constraints(
     return result
 
 
+def free_distances(
+    structure: xray.structure, groups: Sequence[HydrogenGroup], internuclear: bool = False
+) -> list[tuple[int, int, float, float]]:
+    """Distances that freely refined hydrogens are restrained to.
+
+    Returns
+    -------
+    list of (i, j, ideal, sigma)
+        Two scatterers, their distance (A) and its standard deviation (A).
+    """
+    lengths = NEUTRON_BOND_LENGTHS if internuclear else FREE_BOND_LENGTHS
+    distances = []
+    for group in groups:
+        if group.kind != "free":
+            continue
+        element = element_of(structure.scatterers()[group.pivot])
+        ideal = lengths.get(element, OTHER_BOND_LENGTH)
+        distances += [(group.pivot, i, ideal, BOND_SIGMA) for i in group.hydrogens]
+        if element == "O" and len(group.hydrogens) == 2:
+            distances.append((*group.hydrogens, WATER_H_H, WATER_SIGMA))
+    return distances
+
+
 def hydrogen_restraints(
     structure: xray.structure, groups: Sequence[HydrogenGroup], internuclear: bool = False
 ):
     """Distance restraints of freely refined hydrogens; None where there are none."""
     proxies = geometry_restraints.shared_bond_simple_proxy()
-    lengths = NEUTRON_BOND_LENGTHS if internuclear else FREE_BOND_LENGTHS
-    for group in groups:
-        if group.kind != "free":
-            continue
-        element = element_of(structure.scatterers()[group.pivot])
-        for i in group.hydrogens:
-            proxies.append(
-                geometry_restraints.bond_simple_proxy(
-                    i_seqs=(group.pivot, i),
-                    distance_ideal=lengths.get(element, 0.95),
-                    weight=1 / BOND_SIGMA**2,
-                )
+    for i, j, ideal, sigma in free_distances(structure, groups, internuclear):
+        proxies.append(
+            geometry_restraints.bond_simple_proxy(
+                i_seqs=(i, j), distance_ideal=ideal, weight=1 / sigma**2
             )
-        if element == "O" and len(group.hydrogens) == 2:
-            proxies.append(
-                geometry_restraints.bond_simple_proxy(
-                    i_seqs=group.hydrogens,
-                    distance_ideal=WATER_H_H,
-                    weight=1 / WATER_SIGMA**2,
-                )
-            )
+        )
     return restraints.manager(bond_proxies=proxies) if proxies.size() else None
 
 
@@ -169,7 +183,8 @@ def checked_groups(
 ) -> list[HydrogenGroup]:
     """Groups whose parents have the neighbours their geometry needs; others become free.
 
-    The bonds may have changed since the hydrogens were placed.
+    The bonds may have changed since the hydrogens were placed. A group at the end of a chain needs
+    a further atom that its torsion angle is counted from.
     """
     covalent = CovalentBonds(structure)
     table = covalent(structure).pair_asu_table.extract_pair_sym_table(
@@ -180,5 +195,8 @@ def checked_groups(
         n_found = sum(len(operators) for operators in table[group.pivot].values())
         needed = N_NEIGHBOURS.get(group.kind)
         fits = needed is None or n_found == needed
+        if fits and group.kind in COUNTED_FROM_SUBSTITUENT:
+            ((neighbour, _),) = table[group.pivot].items()
+            fits = any(k != group.pivot for k in table[neighbour])
         result.append(group if fits else replace(group, kind="free"))
     return result
