@@ -193,7 +193,7 @@ def _afix(structure, groups) -> dict[int, int]:
     """Return AFIX of each group by its parent.
 
     Bonds to metals count for other programs. Where they make one too many for a geometry, the
-    group rides as it is (AFIX 3).
+    group rides as it is (AFIX 3); on planar atoms the two nearest count.
     """
     bonded = smtbx.utils.connectivity_table(structure).pair_asu_table.extract_pair_sym_table(
         skip_j_seq_less_than_i_seq=False, all_interactions_from_inside_asu=True
@@ -207,7 +207,7 @@ def _afix(structure, groups) -> dict[int, int]:
             if j not in group.hydrogens
         )
         needed = N_NEIGHBOURS.get(group.kind, n_bonds)
-        if n_bonds != needed and (n_bonds, group.kind) != (3, "planar"):
+        if n_bonds > needed and group.kind != "planar":
             result[group.pivot] = RIDES_AS_IT_IS
     return result
 

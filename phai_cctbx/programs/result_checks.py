@@ -9,8 +9,8 @@ from pathlib import Path
 # cctbx
 import iotbx.cif
 from cctbx import sgtbx, xray
-from iotbx.cif.builders import float_from_string
 from iotbx.cif import validation
+from iotbx.cif.builders import float_from_string
 from iotbx.reflection_file_reader import any_reflection_file
 from iotbx.shelx import parse_smtbx_refinement_model
 from scitbx.lstbx import normal_eqns_solving
