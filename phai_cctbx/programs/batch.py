@@ -32,7 +32,7 @@ from phai_cctbx.programs.batch_rows import (
 from phai_cctbx.programs.batch_sets import list_sets
 from phai_cctbx.programs.batch_summary import summary_page
 from phai_cctbx.programs.batch_worker import Job
-from phai_cctbx.programs.command import EXIT_NOT_SOLVED, EXIT_SOLVED
+from phai_cctbx.programs.command import EXIT_NOT_SOLVED, EXIT_SOLVED, log_to
 from phai_cctbx.version import __version__
 
 #: Scopes of phai_cctbx.solve that do not name one crystal.
@@ -166,6 +166,7 @@ batch.html tell of all sets from the first one on. Exit status: 0 all solved,
         with (
             cluster_client(cluster.scheduler, cluster.workers, cluster.retries) as client,
             tqdm(total=len(jobs), disable=not sys.stderr.isatty(), leave=False) as bar,
+            log_to(self.logger),
         ):
             self._print(f"{check_workers(client, self.base)} sets at a time\n")
             for row in run_jobs(client, jobs):

@@ -99,7 +99,7 @@ def check_workers(client, folder) -> int:
 
 
 def run_jobs(client, jobs: Iterable[Job]) -> Iterator[SetRow]:
-    """Yield the rows of the jobs as they end, each exactly once.
+    """Yield the rows of the jobs as they end, each exactly once; a lost worker is logged.
 
     Raises
     ------
@@ -109,8 +109,13 @@ def run_jobs(client, jobs: Iterable[Job]) -> Iterator[SetRow]:
     from dask.distributed import CancelledError, KilledWorker, as_completed
 
     futures = {client.submit(solve_set, job, pure=False): job for job in jobs}
+    workers = set(client.nthreads())
     for future in as_completed(list(futures)):
         job = futures.pop(future)
+        present = set(client.nthreads())
+        for address in sorted(workers - present):
+            _logger.warning("The worker %s was lost: its set begins again on another.", address)
+        workers = present
         try:
             yield future.result()
         except KilledWorker as error:

@@ -129,7 +129,7 @@ def test_a_set_that_does_not_end_is_stopped(job, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_all_sets_are_accounted_for_when_a_worker_is_killed(job):
+def test_all_sets_are_accounted_for_when_a_worker_is_killed(job, caplog):
     pytest.importorskip("distributed", reason="Dask is not installed")
     from phai_cctbx.programs.batch_cluster import check_workers, cluster_client, run_jobs
 
@@ -139,8 +139,10 @@ def test_all_sets_are_accounted_for_when_a_worker_is_killed(job):
         assert check_workers(client, jobs[0].base.rpartition("/")[0]) == 2
         for row in run_jobs(client, jobs):
             if not rows:
-                os.kill(list(client.run(os.getpid).values())[0], signal.SIGKILL)
+                address, pid = next(iter(client.run(os.getpid).items()))
+                os.kill(pid, signal.SIGKILL)
             rows.append(row)
+    assert f"The worker {address} was lost" in caplog.text
     assert sorted(row.id for row in rows) == ["a/x", "b/x", "c/x", "d/x"]
     assert {row.state for row in rows} <= {SOLVED, NOT_SOLVED}
     assert {row.space_group for row in rows} == {"P 1 21/n 1"}
