@@ -8,12 +8,12 @@ Chem. 17, 490, 1996) or, where it lacks parameters, UFF (Rappe et al., JACS 114,
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 # cctbx
 import iotbx.cif
@@ -226,9 +226,26 @@ def turn(sites: np.ndarray, torsion: Torsion, angle: float) -> None:
     """Turn the moving atoms of a torsion in place, by an angle in radians."""
     j, k = torsion.axis
     axis = sites[k] - sites[j]
-    rotation = Rotation.from_rotvec(angle * axis / np.linalg.norm(axis))
+    rotation = rotation_matrix(angle / np.sqrt(axis @ axis) * axis)
     moving = list(torsion.moving)
-    sites[moving] = rotation.apply(sites[moving] - sites[k]) + sites[k]
+    sites[moving] = (sites[moving] - sites[k]) @ rotation.T + sites[k]
+
+
+def rotation_matrix(vector: np.ndarray) -> np.ndarray:
+    """Matrix of a rotation vector (radians), by the formula of Rodrigues; shape (3, 3)."""
+    angle = math.sqrt(vector @ vector)
+    if angle < 1e-12:
+        return np.eye(3)
+    x, y, z = (vector / angle).tolist()
+    c, s = math.cos(angle), math.sin(angle)
+    t = 1 - c
+    return np.array(
+        [
+            [t * x * x + c, t * x * y - s * z, t * x * z + s * y],
+            [t * x * y + s * z, t * y * y + c, t * y * z - s * x],
+            [t * x * z - s * y, t * y * z + s * x, t * z * z + c],
+        ]
+    )
 
 
 def read_molecules(source, seed: int = 0) -> list[Molecule]:

@@ -8,6 +8,7 @@ that wrong phases cost time and nothing else. Molecules follow one another, seve
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -45,11 +46,14 @@ Small molecules look alike in many orientations, and are fitted quickly."""
 N_KEPT_WAYS = 5
 """Ways that are carried on to the next molecule."""
 
-N_ORIENTATIONS_IN_ALL = 30000
+N_ORIENTATIONS_IN_ALL = 20000
 """Orientations of a search over all conformers; more conformers are searched more coarsely."""
 
 N_ROUGH_STEPS, N_FINE_STEPS = 20, 80
 """Steps of the fits that choose, and of the fit of the chosen."""
+
+TORSION_SHARE = 0.4
+"""Share of the fitted rigid bodies, the best ones, whose torsions are fitted in a search."""
 
 SAME_PLACE = 0.01
 """Placements whose residuals differ by less, relatively, are taken for one that was found twice."""
@@ -75,7 +79,7 @@ TORSION_STEP = 60
 HYDROGEN_STEP = 30
 """The same for bonds that turn hydrogens alone; twice round, since they see one another."""
 
-N_TRIES = 4
+N_TRIES = 3
 """Searches while none is convincing: by |F|, in maps as well, then with random torsions."""
 
 N_RANDOM_CONFORMERS = 24
@@ -179,9 +183,8 @@ def place(
                 molecule = molecule.with_random_torsions(N_RANDOM_CONFORMERS, seed + attempt)
             trials = _trials(f_obs, diffraction, molecule, weight, ways, maps, seed + attempt)
             n_fitted += len(trials)
-            ways = _distinct(
-                [_fitted(diffraction, trial, N_ROUGH_STEPS) for trial in trials], diffraction
-            )[: N_KEPT_WAYS if k + 1 < len(molecules) else N_CANDIDATES]
+            ways = _distinct(_roughly_fitted(diffraction, trials), diffraction)
+            ways = ways[: N_KEPT_WAYS if k + 1 < len(molecules) else N_CANDIDATES]
         finished = [_fitted(diffraction, way, N_FINE_STEPS) for way in ways[:N_KEPT_WAYS]]
         finished[0] = improved(diffraction, finished[0])
         found = _distinct([*found, *finished, *ways[N_KEPT_WAYS:]], diffraction)
@@ -315,9 +318,28 @@ def _laid_over(pose, conformer):
     return rotation.apply(conformer) + centre
 
 
+def _roughly_fitted(diffraction, trials):
+    """Rigid bodies of all trials fitted, and the torsions of the better ones of what they become.
+
+    Many trials end in the same place; the torsions are fitted once for each.
+    """
+    rigid = _distinct(
+        [FlexibleFit(diffraction, trial, torsions=False).run(N_ROUGH_STEPS) for trial in trials],
+        diffraction,
+    )
+    flexible = rigid[: max(N_KEPT_WAYS, math.ceil(TORSION_SHARE * len(trials)))]
+    return [_with_torsions(diffraction, way, N_ROUGH_STEPS) for way in flexible]
+
+
 def _fitted(diffraction, placement, n_steps):
     rigid = FlexibleFit(diffraction, placement, torsions=False).run(n_steps)
-    return FlexibleFit(diffraction, rigid).run(n_steps)
+    return _with_torsions(diffraction, rigid, n_steps)
+
+
+def _with_torsions(diffraction, placement, n_steps):
+    if not any(pose.molecule.torsions for pose in placement.poses):
+        return placement
+    return FlexibleFit(diffraction, placement).run(n_steps)
 
 
 def _distinct(placements, diffraction):

@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.spatial.transform import Rotation
 
 # cctbx
 from cctbx import miller, xray
 
-from phai_cctbx.building.molecule import Molecule, turn
+from phai_cctbx.building.molecule import Molecule, rotation_matrix, turn
 
 FORM_FACTOR_TABLES = {"xray": "it1992", "electron": "electron", "neutron": "neutron"}
 
@@ -173,6 +172,15 @@ class Diffraction:
         gradient : callable
             Of g with dE = Re sum conj(g) dF; returns dE/dsites, shape (n, 3).
         """
+        return self.summed(self.atom_factors(elements, weights), sites)
+
+    def atom_factors(self, elements: Sequence[str], weights: np.ndarray) -> np.ndarray:
+        """Form factors times occupancies, shape (n_reflections, n atoms)."""
+        table = {element: f.astype(np.float32) for element, f in self.factors.items()}
+        return np.array([table[e] for e in elements]).T * np.asarray(weights, dtype=np.float32)
+
+    def summed(self, factors: np.ndarray, sites: np.ndarray):
+        """What `contribution` returns, of atoms whose factors `atom_factors` gave."""
         cycles = self.rotated @ (sites @ self.fractionalisation.T).T
         cycles -= np.rint(cycles)
         angles = (2 * np.pi * cycles).astype(np.float32)
@@ -180,14 +188,14 @@ class Diffraction:
         np.cos(angles, out=waves.real)
         np.sin(angles, out=waves.imag)
         waves *= self.shifts[:, None]
-        factors = np.array([self.factors[e] for e in elements]).T * weights
         waves = waves.reshape(self.n_operators, self.n_reflections, -1)
-        half = np.einsum("shn,hn->h", waves, factors, optimize=False)
+        half = (waves.sum(axis=0) * factors).sum(axis=1, dtype=complex)
         f_calc = half if self.inversion is None else half + self.inversion * half.conj()
 
         def gradient(g):
             if self.inversion is not None:
                 g = g + g.conj() * self.inversion
+            g = g.astype(np.complex64)
             terms = (waves.imag * g.real[:, None] - waves.real * g.imag[:, None]) * factors
             along = -2 * np.pi * terms.reshape(-1, terms.shape[-1]).T @ self.rotated
             return along @ self.fractionalisation
@@ -269,7 +277,15 @@ class FlexibleFit:
             + (pose.molecule.hydrogen_torsions if hydrogen_torsions else ())
             for pose in placement.poses
         ]
-        self.elements, self.weights, _ = atoms_of(placement)
+        elements, weights, _ = atoms_of(placement)
+        self.factors = diffraction.atom_factors(elements, weights)
+        # Which atoms each torsion moves, as rows of ones: sums over them are one product.
+        self.moves = []
+        for pose, turning in zip(placement.poses, self.turning, strict=True):
+            rows = np.zeros((len(turning), len(pose.sites)))
+            for row, torsion in zip(rows, turning, strict=True):
+                row[list(torsion.moving)] = 1.0
+            self.moves.append(rows)
 
     @property
     def n_parameters(self) -> int:
@@ -295,9 +311,9 @@ class FlexibleFit:
                 if angle:
                     turn(coordinates, torsion, angle)
             centre = pose.heavy_sites.mean(axis=0)
-            rotation = Rotation.from_rotvec(values[:3])
-            sites[i] = rotation.apply(coordinates - centre) + centre + values[3:6]
+            turned = (coordinates - centre) @ rotation_matrix(values[:3]).T
             chains[i] = centre + values[3:6]
+            sites[i] = turned + chains[i]
         return sites, chains
 
     def value_and_gradient(self, parameters: np.ndarray):
@@ -312,9 +328,7 @@ class FlexibleFit:
         diffraction = self.diffraction
         u_iso = parameters[-1] / 10
         sites, chains = self._moved(parameters)
-        f_atoms, site_gradient = diffraction.contribution(
-            self.elements, self.weights, np.concatenate(sites)
-        )
+        f_atoms, site_gradient = diffraction.summed(self.factors, np.concatenate(sites))
         damping = diffraction.damping(u_iso)
         f_calc = diffraction.fixed + f_atoms * damping
         value, g = _target(diffraction, f_calc)
@@ -324,17 +338,17 @@ class FlexibleFit:
         for i, part in self._parts(parameters):
             own = on_sites[begins[i] : begins[i + 1]]
             values = parameters[part]
-            torques = np.cross(sites[i] - chains[i], own)
+            arms = sites[i] - chains[i]
+            torques = cross(arms, own)
             gradient = np.empty(len(values))
             gradient[:3] = left_jacobian(values[:3]).T @ torques.sum(axis=0)
             gradient[3:6] = own.sum(axis=0)
-            for k, torsion in enumerate(self.turning[i]):
-                j, to = torsion.axis
-                axis = sites[i][to] - sites[i][j]
-                axis = axis / np.linalg.norm(axis)
-                moving = list(torsion.moving)
-                levers = np.cross(sites[i][moving] - sites[i][j], own[moving])
-                gradient[6 + k] = axis @ levers.sum(axis=0)
+            if self.turning[i]:
+                begin, end = np.array([torsion.axis for torsion in self.turning[i]]).T
+                axes = arms[end] - arms[begin]
+                axes /= np.linalg.norm(axes, axis=1)[:, None]
+                about_begin = self.moves[i] @ torques - cross(arms[begin], self.moves[i] @ own)
+                gradient[6:] = (axes * about_begin).sum(axis=1)
             result[part] = gradient
         derivative_u = -8 * np.pi**2 * diffraction.stol_sq * f_atoms * damping
         result[-1] = np.real(np.conj(g) @ derivative_u) / 10
@@ -385,6 +399,20 @@ def _target(diffraction, f_calc):
     difference = f_obs - scale * modulus
     g = -2 * scale * difference * f_calc / np.maximum(modulus, 1e-12) / norm
     return float(difference @ difference / norm), g
+
+
+def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cross products of rows; `numpy.cross` takes longer to look at its arguments than this does.
+
+    Parameters
+    ----------
+    a, b : numpy.ndarray, shape (n, 3)
+    """
+    product = np.empty_like(a)
+    product[:, 0] = a[:, 1] * b[:, 2] - a[:, 2] * b[:, 1]
+    product[:, 1] = a[:, 2] * b[:, 0] - a[:, 0] * b[:, 2]
+    product[:, 2] = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
+    return product
 
 
 def left_jacobian(vector: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ PSI = 1.533751168755204288118041
 STEP_PER_RADIUS = 0.3
 """Angle between orientations (radians) times the radius of the molecule, over d_min."""
 
-N_ROTATIONS_MIN, N_ROTATIONS_MAX = 1000, 12000
+N_ROTATIONS_MIN, N_ROTATIONS_MAX = 300, 12000
 
 GRID_POINTS_PER_D_MIN = 2.5
 """Grid of positions; maxima between grid points are reached by the local fit."""

@@ -114,7 +114,10 @@ Measures phasing and structure solution on a folder of known structures.
         if params.kinds and not set(params.kinds) <= set(self.job.JOB_KINDS):
             raise Sorry(f"job={params.job} runs on {' and '.join(self.job.JOB_KINDS)} data alone.")
         self.entries = list_entries(
-            params.data, params.kinds or self.job.JOB_KINDS, params.ids or (), params.n_max
+            params.data,
+            params.kinds or getattr(self.job, "DEFAULT_KINDS", self.job.JOB_KINDS),
+            params.ids or (),
+            params.n_max,
         )
         self.rows = self._rows_to_keep()
 

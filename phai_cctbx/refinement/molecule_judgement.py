@@ -11,11 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 # cctbx
-from cctbx import miller
+from cctbx import miller, sgtbx, xray
 from cctbx.array_family import flex
 
 from phai_cctbx.building.molecule import Molecule
 from phai_cctbx.building.molecule_placement import PlacementResult
+from phai_cctbx.building.molecule_pose import agreement
+from phai_cctbx.building.peaks import find_peaks
 from phai_cctbx.refinement.molecule_refinement import MoleculeRefinement
 
 SPHERE = 1.0
@@ -44,6 +46,16 @@ MIN_LOG_LIKELIHOOD_GAP = 3.0
 """A second placement whose log-likelihood is nearer than this is as likely (odds 20 to 1)."""
 
 
+WRONG_ERROR = 0.20
+"""Root mean square error (A) of coordinates from which on a molecule counts as not found."""
+
+N_SIMULATIONS = 5
+"""Models with such errors that are averaged."""
+
+SHORTEST_BOND, N_DIFFERENCE_PEAKS = 1.1, 12
+"""Another atom is at least so far (A) from all others; peaks where it is looked for."""
+
+
 @dataclass(frozen=True)
 class AtomFigure:
     """One atom or fragment.
@@ -56,12 +68,35 @@ class AtomFigure:
     share : float
         Density found over density expected.
     flagged : bool
+    gain : float
+        log-likelihood of the model minus that of the model without this atom and its hydrogens.
     """
 
     label: str
     correlation: float
     share: float
     flagged: bool
+    gain: float = float("inf")
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A place where the data ask for an atom that the molecule does not have.
+
+    Attributes
+    ----------
+    site : tuple of float
+        Fractional.
+    gain : float
+        log-likelihood with a whole carbon atom there minus that without, less the logarithm of the
+        number of places that were open to it.
+    distance : float
+        To the nearest non-hydrogen atom, A.
+    """
+
+    site: tuple[float, float, float]
+    gain: float
+    distance: float
 
 
 @dataclass(frozen=True)
@@ -79,6 +114,10 @@ class Judgement:
         To the second-best placement; inf where no other was found.
     restraint_rms : float
     atoms, fragments : tuple of AtomFigure
+    error_r : float
+        R that errors of `WRONG_ERROR` in all coordinates would cause in this crystal.
+    missing : tuple of Missing
+        Places where one more atom would be likelier than none, the likeliest first.
     """
 
     right: bool
@@ -88,6 +127,8 @@ class Judgement:
     restraint_rms: float
     atoms: tuple[AtomFigure, ...]
     fragments: tuple[AtomFigure, ...]
+    error_r: float = float("nan")
+    missing: tuple[Missing, ...] = ()
 
 
 def judge(
@@ -116,12 +157,26 @@ def judge(
     calculated = parts.sum(axis=1)
     modulus = np.abs(calculated)
     observed = observed * (modulus @ modulus) / (observed @ modulus)
-    atoms = tuple(_figure(f_obs, observed, calculated, parts[:, i], structure, i) for i in heavy)
+    hydrogens = {group.pivot: group.hydrogens for group in refined.groups}
+    atoms = tuple(
+        _figure(
+            f_obs,
+            observed,
+            calculated,
+            parts[:, i],
+            parts[:, list(hydrogens.get(i, ()))].sum(axis=1),
+            structure,
+            i,
+        )
+        for i in heavy
+    )
     by_number = dict(zip(heavy, atoms, strict=True))
     fragments = tuple(
         _mean([by_number[i] for i in members]) for members in _fragments(refined.placement, heavy)
     )
     gap = placed.log_likelihood_gap(f_obs.size())
+    missing = missing_atoms(f_obs, observed, calculated, structure)
+    error_r = r_of_coordinate_errors(f_obs, calculated, structure, WRONG_ERROR)
     reasons = []
     if refined.level.held_out_r > MAX_HELD_OUT_R:
         reasons.append(f"held-out R {refined.level.held_out_r:.3f} is above {MAX_HELD_OUT_R:.2f}")
@@ -144,6 +199,8 @@ def judge(
         restraint_rms=refined.restraint_rms,
         atoms=atoms,
         fragments=fragments,
+        error_r=error_r,
+        missing=missing,
     )
 
 
@@ -162,7 +219,7 @@ def _contributions(f_obs, structure) -> np.ndarray:
     return np.array(columns).T
 
 
-def _figure(f_obs, observed, calculated, own, structure, i) -> AtomFigure:
+def _figure(f_obs, observed, calculated, own, hydrogens, structure, i) -> AtomFigure:
     """Density with an atom left out of model and phases, against its own."""
     rest = calculated - own
     if (np.abs(own) ** 2).sum() < MAX_OMITTED * (np.abs(calculated) ** 2).sum():
@@ -180,7 +237,89 @@ def _figure(f_obs, observed, calculated, own, structure, i) -> AtomFigure:
     flagged = correlation < MIN_ATOM_CORRELATION or not (
         MIN_DENSITY_SHARE < share * restored < MAX_DENSITY_SHARE
     )
-    return AtomFigure(structure.scatterers()[i].label, correlation, share * restored, flagged)
+    gain = log_likelihood_gain(observed, calculated, calculated - own - hydrogens)
+    label = structure.scatterers()[i].label
+    return AtomFigure(label, correlation, share * restored, flagged, gain)
+
+
+def log_likelihood_gain(observed, calculated, other) -> float:
+    """log-likelihood of `calculated` minus that of `other` structure factors.
+
+    n/2 ln of the ratio of the residuals, each on its own scale: errors of one unknown variance,
+    as in `PlacementResult.log_likelihood_gap`.
+    """
+    own, rival = (agreement(observed, np.abs(f_calc))["residual"] for f_calc in (calculated, other))
+    return 0.5 * len(observed) * float(np.log(rival / max(own, 1e-9)))
+
+
+def missing_atoms(f_obs, observed, calculated, structure) -> tuple[Missing, ...]:
+    """Places where a whole carbon atom more is likelier than none.
+
+    Two hypotheses are compared at each peak of the difference map that is at least a bond away
+    from all atoms: nothing, and one carbon with the mean U of the model. Each of the M places of
+    the asymmetric unit, a cube of d_min / 2 each, has a prior chance of 1 in M.
+
+    Parameters
+    ----------
+    f_obs : cctbx.miller.array
+    observed : numpy.ndarray, shape (n,)
+        Amplitudes on the scale of `calculated`.
+    calculated : numpy.ndarray of complex, shape (n,)
+    structure : cctbx.xray.structure
+    """
+    difference = (observed - np.abs(calculated)) * np.exp(1j * np.angle(calculated))
+    coefficients = f_obs.customized_copy(
+        data=flex.complex_double(np.ascontiguousarray(difference)), sigmas=None
+    )
+    peaks = find_peaks(coefficients, N_DIFFERENCE_PEAKS, SHORTEST_BOND)
+    heavy = structure.select(~structure.hd_selection())
+    places = structure.unit_cell().volume() / structure.space_group().order_z()
+    prior = np.log(max(places / (f_obs.d_min() / 2) ** 3, 1.0))
+    u_iso = float(np.mean(heavy.extract_u_iso_or_u_equiv()))
+    found = []
+    for site in peaks.sites:
+        equivalents = sgtbx.sym_equiv_sites(structure.space_group(), site, structure.unit_cell())
+        distance = min(
+            sgtbx.min_sym_equiv_distance_info(equivalents, other).dist()
+            for other in heavy.sites_frac()
+        )
+        if distance < SHORTEST_BOND:
+            continue
+        carbon = xray.structure(crystal_symmetry=structure.crystal_symmetry())
+        carbon.add_scatterer(xray.scatterer("C", site=site, u=u_iso, scattering_type="C"))
+        carbon.scattering_type_registry(table=structure.scattering_type_registry().last_table())
+        own = f_obs.structure_factors_from_scatterers(carbon, algorithm="direct").f_calc().data()
+        gain = -log_likelihood_gain(observed, calculated, calculated + own.as_numpy_array())
+        if gain > prior:
+            found.append(Missing(tuple(site), gain - prior, distance))
+    return tuple(sorted(found, key=lambda place: -place.gain))
+
+
+def r_of_coordinate_errors(f_obs, calculated, structure, error: float, seed: int = 0) -> float:
+    """R between a model and itself with errors in the sites of its non-hydrogen atoms.
+
+    Luzzati's curve (Acta Cryst. 5, 802, 1952) for this very crystal, resolution and space group.
+
+    Parameters
+    ----------
+    f_obs : cctbx.miller.array
+        For the indices.
+    calculated : numpy.ndarray of complex, shape (n,)
+    structure : cctbx.xray.structure
+    error : float
+        Root mean square distance, A.
+    seed : int
+    """
+    rng = np.random.default_rng(seed)
+    figures = []
+    for _ in range(N_SIMULATIONS):
+        moved = structure.deep_copy_scatterers()
+        shifts = rng.normal(scale=error / np.sqrt(3), size=(structure.scatterers().size(), 3))
+        moved.set_sites_cart(structure.sites_cart() + flex.vec3_double(shifts))
+        f_moved = f_obs.structure_factors_from_scatterers(moved, algorithm="direct").f_calc()
+        modulus = np.abs(f_moved.data().as_numpy_array())
+        figures.append(agreement(np.abs(calculated), modulus)["r1"])
+    return float(np.mean(figures))
 
 
 def _mean(atoms) -> AtomFigure:
