@@ -314,7 +314,10 @@ def _read_file(path):
     if suffix == ".xyz":
         return [_with_bonds(text, path)]
     if suffix in (".mol", ".sdf"):
-        mol = chem.MolFromMolBlock(text.split("$$$$")[0], removeHs=False)
+        blocks = [block for block in text.split("$$$$") if block.strip()]
+        if len(blocks) != 1:
+            raise Sorry(f"molecule={path}: {len(blocks)} molecules in it, one is expected.")
+        mol = chem.MolFromMolBlock(blocks[0], removeHs=False)
         if mol is None:
             raise Sorry(f"molecule={path}: not a MOL block that RDKit can read.")
         if mol.GetConformer().Is3D():
@@ -388,6 +391,9 @@ def _molecule(mol, name, seed) -> Molecule:
     chem = _chem()
     smiles = chem.MolToSmiles(chem.RemoveHs(mol))
     elements = tuple(atom.GetSymbol() for atom in mol.GetAtoms())
+    unknown = sorted({e for e in elements if chem.GetPeriodicTable().GetAtomicNumber(e) == 0})
+    if unknown:
+        raise Sorry(f"molecule={name}: {' '.join(unknown)} is no element.")
     if not any(element != "H" for element in elements):
         raise Sorry(f"molecule={name}: hydrogen alone cannot be placed.")
     torsions, hydrogen_torsions = _torsions(mol)

@@ -22,6 +22,9 @@ from phai_cctbx.refinement.molecule_refinement import MoleculeRefinement, refine
 
 logger = logging.getLogger(__name__)
 
+MIN_VOLUME_PER_ATOM = 10.0
+"""A^3 for a non-hydrogen atom; the densest organic crystals (HMX: 13) stay above."""
+
 DISPLACED = 0.6
 """Copies per asymmetric unit below this are one molecule on a special position."""
 
@@ -38,6 +41,8 @@ class MoleculeResult:
     refined : MoleculeRefinement
     judgement : Judgement
     seconds : float
+    doubt : str or None
+        In what the molecules differ from the cell contents of the input.
     """
 
     molecules: tuple[Molecule, ...]
@@ -45,6 +50,7 @@ class MoleculeResult:
     refined: MoleculeRefinement
     judgement: Judgement
     seconds: float
+    doubt: str | None = None
 
     def summary(self) -> dict:
         """The figures for the .json file."""
@@ -114,7 +120,10 @@ class MoleculeResult:
                 Step("known molecules placed", self.placed.best.r1, n_atoms),
                 Step(self.refined.level.name, result.r1, n_atoms),
             ),
-            warnings=tuple(f"Against this molecule: {text}." for text in self.judgement.reasons),
+            warnings=(
+                *([self.doubt] if self.doubt else []),
+                *(f"Against this molecule: {text}." for text in self.judgement.reasons),
+            ),
             refinement=result,
             riding=self.refined.groups,
         )
@@ -178,6 +187,10 @@ def build_molecules(
     )
     placed_molecules = [placed_molecules[i] for i in largest_first]
     weights = [weights[i] for i in largest_first]
+    _check_room(data, placed_molecules, weights)
+    doubt = contents_doubt(data, placed_molecules, weights)
+    if doubt:
+        logger.info("%s", doubt)
     for molecule, weight in zip(placed_molecules, weights, strict=True):
         on = "" if weight == 1 else f", {weight:.3g} of it unique: on a special position"
         logger.info("To place: %s%s", molecule.name, on)
@@ -202,7 +215,7 @@ def build_molecules(
     for line in judgement_lines(judgement):
         logger.info("%s", line)
     return MoleculeResult(
-        tuple(placed_molecules), placed, refined, judgement, time.monotonic() - began
+        tuple(placed_molecules), placed, refined, judgement, time.monotonic() - began, doubt
     )
 
 
@@ -225,6 +238,46 @@ def _per_asymmetric_unit(data, molecules) -> float:
     if share <= 0:
         return 1.0
     return share if share < DISPLACED and _divides(share, order) else float(max(1, round(share)))
+
+
+def _check_room(data, molecules, weights):
+    """Refuse more atoms than the cell has room for."""
+    volume = data.crystal_symmetry.unit_cell().volume()
+    n_atoms = sum(len(m.heavy) * weight for m, weight in zip(molecules, weights, strict=True))
+    n_atoms *= data.crystal_symmetry.space_group().order_z()
+    if volume / n_atoms < MIN_VOLUME_PER_ATOM:
+        raise Sorry(
+            f"{n_atoms:.0f} non-hydrogen atoms of molecule= in a cell of {volume:.0f} A^3:"
+            f" {volume / n_atoms:.1f} A^3 for each, molecular crystals have 14 to 25."
+            " Check molecule=, copies=, the space group and the cell contents (UNIT and Z)."
+        )
+
+
+def contents_doubt(data: CrystalData, molecules, weights) -> str | None:
+    """What to say where the molecules are not what the input says is in the cell.
+
+    Parameters
+    ----------
+    data : CrystalData
+    molecules : sequence of Molecule
+    weights : sequence of float
+    """
+    if data.composition.source.startswith("estimated"):
+        return None
+    order = data.crystal_symmetry.space_group().order_z()
+    given: dict[str, float] = {}
+    for molecule, weight in zip(molecules, weights, strict=True):
+        for element, n in molecule.composition.items():
+            given[element] = given.get(element, 0) + n * weight
+    listed = {e: n / order for e, n in data.composition.unit_cell_contents.items()}
+    elements = sorted((set(given) | set(listed)) - {"H", "D"})
+    if all(abs(given.get(e, 0) - listed.get(e, 0)) < 0.5 * min(weights) for e in elements):
+        return None
+    told = (
+        " ".join(f"{e} {part[e]:.4g}" for e in elements if part.get(e, 0) > 0)
+        for part in (given, listed)
+    )
+    return "The asymmetric unit holds {} by molecule=, {} by the cell contents.".format(*told)
 
 
 def _divides(share, order) -> bool:
