@@ -17,7 +17,7 @@ from phai_cctbx.io.crystal_data import CrystalData
 from phai_cctbx.phasing.normalisation import PreparedData
 from phai_cctbx.refinement.completion import Solution, Step, cell_contents
 from phai_cctbx.refinement.maps import difference_coefficients
-from phai_cctbx.refinement.molecule_judgement import Judgement, judge
+from phai_cctbx.refinement.molecule_judgement import WRONG_ERROR, Judgement, judge
 from phai_cctbx.refinement.molecule_refinement import MoleculeRefinement, refine_molecule
 
 logger = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ class MoleculeResult:
             "right": judgement.right,
             "reasons": list(judgement.reasons),
             "held_out_r": judgement.held_out_r,
+            "r_of_0.2_A_errors": judgement.error_r,
             "log_likelihood_gap": judgement.log_likelihood_gap,
             "restraint_rms": judgement.restraint_rms,
             "r1_placed": self.placed.best.r1,
@@ -79,9 +80,14 @@ class MoleculeResult:
                     "label": atom.label,
                     "correlation": atom.correlation,
                     "share": atom.share,
+                    "log_likelihood_gain": atom.gain,
                     "flagged": atom.flagged,
                 }
                 for atom in judgement.atoms
+            ],
+            "missing_atoms": [
+                {"site": list(p.site), "log_likelihood_gain": p.gain, "distance": p.distance}
+                for p in judgement.missing
             ],
             "fragments": [
                 {"atoms": part.label, "correlation": part.correlation, "flagged": part.flagged}
@@ -288,13 +294,15 @@ def _divides(share, order) -> bool:
 def judgement_lines(judgement: Judgement) -> list[str]:
     """The verdict in the log."""
     lines = [
-        f"Held-out R {judgement.held_out_r:.3f}, log-likelihood gap to the second placement"
+        f"Held-out R {judgement.held_out_r:.3f} (errors of {WRONG_ERROR:.2f} A in all coordinates"
+        f" would give {judgement.error_r:.3f}), log-likelihood gap to the second placement"
         f" {judgement.log_likelihood_gap:.1f}, strain {judgement.restraint_rms:.2f} estimated"
         " deviations",
     ]
     lines += [
         f"  {atom.label:<6s} map correlation {atom.correlation:5.2f}, density"
-        f" {100 * atom.share:4.0f} % of its own{'  <- not shown by the data' * atom.flagged}"
+        f" {100 * atom.share:4.0f} % of its own, log-likelihood gain {atom.gain:6.1f}"
+        f"{'  <- not shown by the data' * atom.flagged}"
         for atom in judgement.atoms
     ]
     lines += [

@@ -1,11 +1,13 @@
 """Whether the given molecule is the one in the crystal, by figures that know no answer.
 
-Each atom is left out of the phases and looked for in the density; reflections that
-the refinement did not see, the strain of the geometry and rival placements say the rest.
+Models are compared by their likelihoods: without each atom, with one more, placed elsewhere. The
+reflections that the refinement did not see are held against coordinate errors simulated in the same
+crystal, so that no threshold depends on resolution, space group or size.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,17 +35,14 @@ MAX_OMITTED = 0.1
 """Share of the scattering up to which phases stand without an atom; a heavier one is judged by the
 difference density on the phases of the whole model."""
 
-MIN_DENSITY_SHARE, MAX_DENSITY_SHARE = 0.5, 1.6
-"""Density left out at an atom, over its own, that is too little and too much for its element."""
+MAX_DENSITY_SHARE = 1.6
+"""Density left out at an atom, over its own, that is too much for its element."""
 
-MAX_HELD_OUT_R = 0.20
-"""Held-out R of a right molecule is lower; wrong ones stay above (docs/molecule.md)."""
-
-MAX_RESTRAINT_RMS = 2.5
-"""Strain of a right molecule, in estimated deviations, is lower."""
+MAX_RESTRAINT_RMS = 4.0
+"""Strain in estimated deviations: one restraint so far off has a chance of 6 in 100 000."""
 
 MIN_LOG_LIKELIHOOD_GAP = 3.0
-"""A second placement whose log-likelihood is nearer than this is as likely (odds 20 to 1)."""
+"""Odds of 20 to 1: a second placement, or a model without an atom, that is nearer is as likely."""
 
 
 WRONG_ERROR = 0.20
@@ -177,23 +176,18 @@ def judge(
     gap = placed.log_likelihood_gap(f_obs.size())
     missing = missing_atoms(f_obs, observed, calculated, structure)
     error_r = r_of_coordinate_errors(f_obs, calculated, structure, WRONG_ERROR)
-    reasons = []
-    if refined.level.held_out_r > MAX_HELD_OUT_R:
-        reasons.append(f"held-out R {refined.level.held_out_r:.3f} is above {MAX_HELD_OUT_R:.2f}")
-    flagged = [atom.label for atom in atoms if atom.flagged]
-    if flagged:
-        reasons.append(f"the density does not show {', '.join(flagged)}")
-    if refined.restraint_rms > MAX_RESTRAINT_RMS:
-        reasons.append(
-            f"the geometry is strained, {refined.restraint_rms:.1f} estimated deviations"
-        )
-    if gap < MIN_LOG_LIKELIHOOD_GAP:
-        reasons.append(f"another placement is nearly as likely (log L lower by {gap:.1f})")
-    if placed.clashes:
-        reasons.append(f"{len(placed.clashes)} contacts are too short: {placed.clashes[0]}")
+    reasons = evidence_against(
+        refined.level.held_out_r,
+        error_r,
+        atoms,
+        missing,
+        refined.restraint_rms,
+        gap,
+        placed.clashes,
+    )
     return Judgement(
         right=not reasons,
-        reasons=tuple(reasons),
+        reasons=reasons,
         held_out_r=refined.level.held_out_r,
         log_likelihood_gap=gap,
         restraint_rms=refined.restraint_rms,
@@ -201,6 +195,60 @@ def judge(
         fragments=fragments,
         error_r=error_r,
         missing=missing,
+    )
+
+
+def evidence_against(
+    held_out_r: float,
+    error_r: float,
+    atoms: Sequence[AtomFigure],
+    missing: Sequence[Missing],
+    restraint_rms: float,
+    gap: float,
+    clashes: Sequence[str],
+) -> tuple[str, ...]:
+    """What speaks against a molecule or its placement, in words; empty where nothing does.
+
+    Parameters
+    ----------
+    held_out_r, error_r, restraint_rms : float
+        As in `Judgement`.
+    atoms : sequence of AtomFigure
+    missing : sequence of Missing
+    gap : float
+        log-likelihood of the best placement minus that of the second.
+    clashes : sequence of str
+    """
+    reasons = []
+    if held_out_r > error_r:
+        reasons.append(
+            f"held-out R {held_out_r:.3f} is above {error_r:.3f}, what errors of"
+            f" {WRONG_ERROR:.2f} A in all coordinates would cause"
+        )
+    flagged = [atom.label for atom in atoms if atom.flagged]
+    if flagged:
+        reasons.append(f"the density does not show {', '.join(flagged)}")
+    if missing:
+        x, y, z = missing[0].site
+        reasons.append(
+            f"the data ask for another atom at {x:.3f} {y:.3f} {z:.3f}, {missing[0].distance:.1f} A"
+            f" from the molecule (log L higher by {missing[0].gain:.1f})"
+        )
+    if restraint_rms > MAX_RESTRAINT_RMS:
+        reasons.append(f"the geometry is strained, {restraint_rms:.1f} estimated deviations")
+    if gap < MIN_LOG_LIKELIHOOD_GAP:
+        reasons.append(f"another placement is nearly as likely (log L lower by {gap:.1f})")
+    if clashes:
+        reasons.append(f"{len(clashes)} contacts are too short: {clashes[0]}")
+    return tuple(reasons)
+
+
+def is_doubtful(correlation: float, share: float, gain: float) -> bool:
+    """Whether the data do not show an atom as what it is (see `AtomFigure`)."""
+    return (
+        correlation < MIN_ATOM_CORRELATION
+        or share > MAX_DENSITY_SHARE
+        or gain < MIN_LOG_LIKELIHOOD_GAP
     )
 
 
@@ -234,12 +282,10 @@ def _figure(f_obs, observed, calculated, own, hydrogens, structure, i) -> AtomFi
     spread = found.std() * expected.std()
     correlation = float(np.mean((found - found.mean()) * (expected - expected.mean())) / spread)
     share = float((found @ expected) / (expected @ expected))
-    flagged = correlation < MIN_ATOM_CORRELATION or not (
-        MIN_DENSITY_SHARE < share * restored < MAX_DENSITY_SHARE
-    )
     gain = log_likelihood_gain(observed, calculated, calculated - own - hydrogens)
     label = structure.scatterers()[i].label
-    return AtomFigure(label, correlation, share * restored, flagged, gain)
+    share *= restored
+    return AtomFigure(label, correlation, share, is_doubtful(correlation, share, gain), gain)
 
 
 def log_likelihood_gain(observed, calculated, other) -> float:

@@ -76,3 +76,17 @@ def test_superposition_takes_no_mirror_image():
     turned = sites[:, [1, 2, 0]] + 3
     assert superposition_rmsd(sites, turned) == pytest.approx(0, abs=1e-6)
     assert superposition_rmsd(sites, -sites) > 0.3
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        ("two.sdf", "a\n\n\n  0  0\nM  END\n$$$$\nb\n\n\n  0  0\nM  END\n$$$$\n", "2 molecules"),
+        ("query.smi", "C*", "no element"),
+    ],
+)
+def test_files_that_hold_no_single_molecule(tmp_path, name, text, found):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(Sorry, match=found):
+        read_molecules(path)
