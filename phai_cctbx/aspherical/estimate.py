@@ -16,15 +16,22 @@ FUNCTIONS_PER_ATOM = {
 }
 """Basis functions of hydrogen, of Li to Ne, and of heavier atoms (these as a rule)."""
 
-SCF_CYCLES = 12
-"""Typical SCF cycles from the first guess; later cycles of the refinement need about 8."""
+FIRST_SCF_CYCLES, NEXT_SCF_CYCLES = 16, 9
+"""Typical SCF cycles from the first guess, and from the density of the cycle before; cycles on
+the coarse grid count."""
+
+STAGE_CYCLES = 6
+"""What fitted integrals, field of the neighbours and partition take, in SCF cycles."""
 
 HAR_CYCLES = 5
 """Typical cycles of the refinement."""
 
-SECONDS_PER_SCF_CYCLE = 2.5e-6
-"""Processor seconds per SCF cycle, atom and squared basis function (grid level 1, density
-fitting; measured on L-alanine and sucrose, 13 and 45 atoms)."""
+SECONDS_PER_SCF_CYCLE = 1.5e-6
+"""Processor seconds per SCF cycle, atom and squared basis function (density fitting; measured
+on L-alanine and sucrose, 13 and 45 atoms)."""
+
+SECONDS_PER_PROCESS = 3.0
+"""Start of a worker process, of which a cycle of the refinement has two for each molecule."""
 
 AUXILIARY_PER_FUNCTION = 4.5
 """Fitting functions per basis function (def2-universal-jkfit)."""
@@ -71,8 +78,9 @@ def estimate_lines(structure, quantum, settings, conformers=()) -> list[str]:
         for molecule in calculations(part.structure, settings):
             n = n_functions(molecule.numbers, quantum.method.basis)
             cycle = SECONDS_PER_SCF_CYCLE * len(molecule.numbers) * n**2
-            n_scf = SCF_CYCLES + HAR_CYCLES * 8
-            seconds += n_scf * cycle / quantum.threads
+            n_cycles = FIRST_SCF_CYCLES + (HAR_CYCLES - 1) * NEXT_SCF_CYCLES
+            n_cycles += HAR_CYCLES * STAGE_CYCLES
+            seconds += n_cycles * cycle / quantum.threads + 2 * HAR_CYCLES * SECONDS_PER_PROCESS
             memory = AUXILIARY_PER_FUNCTION * n * n * (n + 1) / 2 * 8 / 1e6
             kept = "in memory" if memory < quantum.memory_mb else "on disk"
             lines.append(
@@ -80,5 +88,5 @@ def estimate_lines(structure, quantum, settings, conformers=()) -> list[str]:
                 f"{molecule.charge:+d}, multiplicity {molecule.multiplicity}, {n} basis functions, "
                 f"integrals {memory:.0f} MB {kept} (limit {quantum.memory_mb:.0f} MB)"
             )
-    lines.append(f"  about {max(seconds, 10):.0f} s where nothing is in the cache yet")
+    lines.append(f"  about {seconds:.0f} s where nothing is in the cache yet")
     return lines
