@@ -18,7 +18,7 @@ from cctbx import miller
 from libtbx.utils import Sorry
 
 from phai_cctbx.phasing.charge_flipping import ChargeFlippingPhaser
-from phai_cctbx.phasing.extension import extend_phases
+from phai_cctbx.phasing.extension import extend_phases, merit
 from phai_cctbx.phasing.normalisation import unique_amplitudes
 from phai_cctbx.phasing.peak_model import CONVINCING
 from phai_cctbx.phasing.result import PhasingResult
@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 STRATEGIES = ("auto", "neural", "charge_flipping", "phai")
 #: Atoms stand apart in the map, and their peaks judge phases, down to this resolution (A).
 JUDGED_D_MIN = 1.6
+#: Wrong phases do not convince down to this resolution (A); at 1.5 A some do.
+CONVINCING_D_MIN = 1.3
 #: Phases that leave out more than this share of the resolution are extended.
 _EXTENSION_SHARE = 1.05
 
@@ -36,17 +38,18 @@ class AutoPhaser:
     """Charge flipping where atoms can be seen, the network everywhere, the better one returned.
 
     - Data to 1.6 A or better: charge flipping first. If its peaks predict held-out amplitudes
-      convincingly (`probability_right` > 0.9, or three starts in one map), that is the answer.
+      convincingly (`probability_right` > 0.9, or three starts in one map) at 1.3 A or better,
+      that is the answer.
       Otherwise the network phases the data to the resolution it knows, `extend_phases` grows its
-      candidates to all reflections, and the result with the higher `cc_held_out` is taken: the
+      candidates to all reflections, and the result with more merit comes first: `cc_held_out`, the
       correlation of |E_obs| with |E_calc| of the strongest peaks, every reflection predicted
-      from a map without it.
+      from a map without it, and what the strategy itself promised.
     - Data that end before 1.6 A: the network, judged by its own confidence. Charge flipping is no
       alternative there.
     - Where the network cannot be used (no model, or none for the space group), charge flipping
       alone, and the log says so.
 
-    The other strategy's answers are the last of the `alternatives`.
+    The other strategy's best answer is the first of the `alternatives`.
 
     Parameters
     ----------
@@ -91,8 +94,9 @@ class AutoPhaser:
         atoms_are_seen = f_obs.d_min() <= JUDGED_D_MIN
         if atoms_are_seen:
             results.append(self.charge_flipping(f_obs))
-            merit = results[0].figures_of_merit
-            if merit["probability_right"] > CONVINCING or merit["n_agreeing"] >= 3:
+            figures = results[0].figures_of_merit
+            convincing = figures["probability_right"] > CONVINCING or figures["n_agreeing"] >= 3
+            if convincing and f_obs.d_min() <= CONVINCING_D_MIN:
                 return _ranked(results, began)
             logger.info("Charge flipping alone does not convince: the network is asked.")
         try:
@@ -107,7 +111,7 @@ class AutoPhaser:
         if neural.f_phased.d_min() > _EXTENSION_SHARE * f_obs.d_min():
             logger.info("Phases to %.2f A grow to %.2f A.", neural.f_phased.d_min(), f_obs.d_min())
         results.append(extend_phases(f_obs, neural, self.composition, self.seed))
-        results.sort(key=lambda result: result.figures_of_merit["cc_held_out"], reverse=True)
+        results.sort(key=merit, reverse=True)
         return _ranked(results, began)
 
     def charge_flipping(self, f_obs: miller.array) -> PhasingResult:
@@ -158,9 +162,9 @@ def _given(**options):
 
 
 def _ranked(results, began):
-    """The first result, with everything else as alternatives."""
+    """The first result; alternatives are the first of the other strategies, then all else."""
     best, *others = results
-    alternatives = list(best.alternatives)
-    for other in others:
-        alternatives += [replace(other, alternatives=()), *other.alternatives]
+    alternatives = [replace(other, alternatives=()) for other in others]
+    for result in results:
+        alternatives += result.alternatives
     return replace(best, alternatives=tuple(alternatives), seconds=time.monotonic() - began)

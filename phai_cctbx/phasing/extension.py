@@ -1,11 +1,11 @@
 """Phases that are known to some resolution grow to all reflections of the data.
 
 Peaks of the map of the known phases are recycled as point atoms over all reflections
-(`PeakModel.recycle`), though at 2 A they are no atoms yet; where that fails, charge flipping in
-the space group begins from the known phases, and random parts of the peaks are tried. It goes on
-until atoms predict held-out amplitudes convincingly; what is already better than anything found
-stays as it is. Chosen by measurement, against flipping normalised amplitudes, low-density
-elimination alone and random omission in every cycle.
+(`PeakModel.recycle`); low-density elimination takes the phases outwards shell by shell, and random
+parts of the peaks are tried. It goes on until atoms predict held-out amplitudes convincingly; what
+is already better than anything found stays as it is. Chosen by measurement: from network phases at
+2 A of nine measured sets to 1.5 A, elimination by shells gave r higher than peaks in seven (0.97
+from 0.90, 0.92 from 0.82), charge flipping from the known phases in none.
 """
 
 from __future__ import annotations
@@ -15,26 +15,30 @@ import time
 from dataclasses import replace
 
 import numpy as np
+from scipy import special
 
 # cctbx
 from cctbx import miller
 from cctbx.array_family import flex
 
-from phai_cctbx.phasing.density_modification import SymmetricMap, eliminate_low_density, flip
+from phai_cctbx.phasing.density_modification import SymmetricMap, eliminate_low_density
 from phai_cctbx.phasing.normalisation import unique_amplitudes
 from phai_cctbx.phasing.peak_model import CONVINCING, PeakModel
 from phai_cctbx.phasing.result import PhasingResult
+from phai_cctbx.phasing.scoring import score_r
 
 logger = logging.getLogger(__name__)
 
-#: Cycles of charge flipping, those of them that hold the known phases, and cycles of low-density
-#: elimination after them.
-_FLIPPING_CYCLES = 60
-_HOLDING_CYCLES = 10
-_ELIMINATION_CYCLES = 5
+#: Step of the resolution (A) and cycles of low-density elimination in each. Coarser steps did
+#: less well.
+SHELL_STEP, CYCLES_PER_SHELL = 0.06, 6
 #: Random choices of peaks that are tried where all of them failed, and the share left out.
 _OMISSIONS = 4
 _N_ALTERNATIVES = 3
+#: Maps that correlate so much are one.
+R_SAME = 0.9
+#: What is told of the candidate that a result grew from.
+KEPT_FIGURES = ("candidate", "promised_r", "known_fraction")
 _OMITTED_SHARE = 0.3
 
 
@@ -75,6 +79,7 @@ def extend_phases(
                 candidate.strategy,
                 seed,
                 candidate=number,
+                promised_r=candidate.expected_r,
                 known_fraction=float(np.mean(known != 0)),
             )
             logger.info(
@@ -88,19 +93,36 @@ def extend_phases(
                 break
         if grown[-1].figures_of_merit["probability_right"] > CONVINCING:
             break
-    grown.sort(key=lambda result: result.figures_of_merit["cc_held_out"], reverse=True)
-    best, *others = grown
+    grown.sort(key=merit, reverse=True)
+    best, *others = _different(grown)
     polished = model.result(
         model.polish(model.refine(best.f_phased.phases().data().as_numpy_array())),
         best.strategy,
         seed,
-        **{key: best.figures_of_merit[key] for key in ("candidate", "known_fraction")},
+        **{key: best.figures_of_merit[key] for key in KEPT_FIGURES},
     )
     return replace(
         polished,
         seconds=phasing_result.seconds + time.monotonic() - began,
         alternatives=tuple(others[:_N_ALTERNATIVES]),
     )
+
+
+def merit(result: PhasingResult) -> float:
+    """What speaks for a result: how its atoms predict amplitudes, what its strategy promised."""
+    figures = result.figures_of_merit
+    return figures["cc_held_out"] + figures.get("promised_r", result.expected_r)
+
+
+def _different(results):
+    """The results without those that show the map of a better one."""
+    kept = []
+    for result in results:
+        if all(score_r(result.f_phased, each.f_phased).r < R_SAME for each in kept):
+            kept.append(result)
+        if len(kept) > _N_ALTERNATIVES:
+            break
+    return kept
 
 
 def _known(f_obs, candidate):
@@ -120,7 +142,10 @@ def _ways(model, grid, known, rng):
     yield "peaks", _recycled(model, peaks)
     if np.all(known != 0):
         yield "the phases as they are", np.angle(known)
-    yield "flipping", model.recycle(_flip_from(model.f_obs, grid, known))[0]
+    else:
+        outwards = _eliminate_outwards(model, grid, known)
+        yield "low-density elimination", outwards
+        yield "low-density elimination and peaks", model.recycle(outwards)[0]
     for _ in range(_OMISSIONS):
         kept = rng.random(peaks.scatterers().size()) > _OMITTED_SHARE
         if kept.any():
@@ -131,17 +156,33 @@ def _recycled(model, peaks):
     return model.recycle(np.angle(model.e_calc(peaks)))[0]
 
 
-def _flip_from(f_obs, grid, known):
-    amplitudes = f_obs.data().as_numpy_array()
+def _eliminate_outwards(model, grid, known):
+    """Phases of all reflections from those known, a shell of the next resolution at a time.
+
+    Low-density elimination of the map so far gives phases to what lies a little further out;
+    amplitudes are weighted by how well the modified density explains them (Sim), known phases keep
+    half of their say.
+    """
+    d = model.f_obs.d_spacings().data().as_numpy_array()
+    amplitudes = model.f_obs.data().as_numpy_array()
     held = known != 0
-    f = amplitudes * np.where(held, known / np.maximum(np.abs(known), 1e-9), 0)
-    start = f
-    for cycle in range(_FLIPPING_CYCLES):
-        phases = np.angle(grid.analysis(flip(grid.synthesis(f))))
-        f = amplitudes * np.exp(1j * phases)
-        if cycle < _HOLDING_CYCLES:
-            f = np.where(held, start, f)
-    for _ in range(_ELIMINATION_CYCLES):
-        phases = np.angle(grid.analysis(eliminate_low_density(grid.synthesis(f))))
-        f = amplitudes * np.exp(1j * phases)
+    f = amplitudes * known
+    limit = d[held].min()
+    while limit > d.min():
+        limit = max(limit - SHELL_STEP, d.min())
+        within = d >= limit
+        for _ in range(CYCLES_PER_SHELL):
+            f_modified = grid.analysis(eliminate_low_density(grid.synthesis(f)))
+            weight = _sim_weight(model, amplitudes, np.abs(f_modified), within)
+            f = np.where(within, amplitudes * weight * np.exp(1j * np.angle(f_modified)), 0)
+            f = np.where(held & within, (f + amplitudes * known) / 2, f)
     return np.angle(f)
+
+
+def _sim_weight(model, amplitudes, modified, within):
+    """Expected cosine of the phase error of structure factors of a modified map, shape (n,)."""
+    scale = np.sum((amplitudes * modified)[within]) / np.sum(modified[within] ** 2)
+    modified = scale * modified
+    misfit = np.mean((amplitudes - modified)[within] ** 2)
+    x = amplitudes * modified / max(misfit, np.finfo(float).tiny)
+    return np.where(model.centric, np.tanh(x / 2), special.i1e(x) / special.i0e(x))

@@ -62,8 +62,8 @@ BUILD_D_MIN = 1.6
 #: Phases that end this much earlier than the data are extended.
 EXTENSION_RATIO = 1.05
 #: Candidates of one attempt that are built, at most; those after the first only where what their
-#: strategy says of their chance to be right is at least this.
-N_CANDIDATES_BUILT, MIN_PROBABILITY = 3, 0.05
+#: strategy says of their chance to be right is at least this; it can say so to this resolution (A).
+N_CANDIDATES_BUILT, MIN_PROBABILITY, PROBABLE_D_MIN = 4, 0.05, 1.3
 #: TEMP of SHELXL where it is not given, degrees Celsius.
 DEFAULT_TEMPERATURE = 20.0
 #: What a run on NAME.ins is called by default.
@@ -605,7 +605,8 @@ def _build(data, prepared, candidates, built, parameters, progress) -> _Outcome:
     best = _Outcome(candidates[0], None, ())
     failures = []
     for number, phasing in enumerate(candidates[:N_CANDIDATES_BUILT], start=1):
-        if number > 1 and phasing.figures_of_merit.get("probability_right", 1) < MIN_PROBABILITY:
+        right = phasing.figures_of_merit.get("probability_right", 1)
+        if number > 1 and right < MIN_PROBABILITY and prepared.f_obs.d_min() < PROBABLE_D_MIN:
             continue
         progress("building", number - 1, len(candidates))
         if _is_among(phasing, built):
