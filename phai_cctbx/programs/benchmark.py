@@ -23,7 +23,8 @@ from phai_cctbx.programs.benchmark_settings import Settings
 from phai_cctbx.programs.benchmark_workers import run_tasks
 from phai_cctbx.version import __version__
 
-#: Module of each job: `JOB_KINDS`, `run(entry, settings) -> Row`, `line(row)`, `table(rows)`.
+#: Module of each job: `JOB_KINDS`, `DEFAULT_KINDS` where not all of them,
+#: `run(entry, settings) -> Row`, `line(row)`, `table(rows)`.
 JOBS = {
     "phasing": "phai_cctbx.programs.benchmark_phasing",
     "solve": "phai_cctbx.programs.benchmark_solve",
@@ -56,6 +57,9 @@ ids = None
 kinds = calculated measured
   .type = choice(multi=True)
   .help = Amplitudes of the models, measured ones, or both (by default what the job can use)
+radiation = *xray electron neutron
+  .type = choice
+  .help = Of the data that job=solve kinds=calculated simulates
 strategy = auto neural charge_flipping phai
   .type = choice
   .help = Phasing strategy (by default neural for job=phasing, auto for job=solve)
@@ -130,6 +134,7 @@ Measures phasing and structure solution on a folder of known structures.
             model=params.model and str(Path(params.model).resolve()),
             n_starts=params.n_starts,
             seed=params.seed,
+            radiation=params.radiation,
             molecules=params.molecules and str(Path(params.molecules).resolve()),
         )
         kept = {(row.kind, row.id) for row in self.rows}

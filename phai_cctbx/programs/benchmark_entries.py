@@ -55,6 +55,7 @@ def list_entries(folder, kinds=KINDS, ids=(), n_max=None) -> list[Entry]:
     Parameters
     ----------
     folder : path
+        With ``measured`` and ``structures`` in it, or one of the two itself.
     kinds : iterable of str
         ``"calculated"`` and ``"measured"``.
     ids : iterable of str
@@ -70,11 +71,16 @@ def list_entries(folder, kinds=KINDS, ids=(), n_max=None) -> list[Entry]:
     folder = Path(folder)
     if not folder.is_dir():
         raise Sorry(f"data={folder}: no such folder. Give one with measured/ or structures/ in it.")
+    structures, measured = folder / "structures", folder / "measured"
+    if any(folder.glob("*.cif")):
+        structures = folder
+    if any(folder.glob("*/*.ins")):
+        measured = folder
     entries = []
     if CALCULATED in kinds:
-        entries += _chosen(_calculated(folder / "structures"), ids, n_max)
+        entries += _chosen(_calculated(structures), ids, n_max)
     if MEASURED in kinds:
-        entries += _chosen(_measured(folder / "measured"), ids, n_max)
+        entries += _chosen(_measured(measured), ids, n_max)
     unknown = set(ids) - {entry.id for entry in entries}
     if unknown and n_max is None:
         raise Sorry(f"data={folder}: no entry {', '.join(sorted(unknown))} of the kinds asked for.")

@@ -22,6 +22,8 @@ class Settings:
     seed : int
     molecules : str or None
         Table of known molecules for job=molecule.
+    radiation : {"xray", "electron", "neutron"}
+        Of the data that job=solve simulates from published models.
     """
 
     d_min: float | None = None
@@ -30,6 +32,7 @@ class Settings:
     n_starts: int | None = None
     seed: int = 0
     molecules: str | None = None
+    radiation: str = "xray"
 
     def phaser_options(self) -> dict:
         """Options of the phaser that were given."""

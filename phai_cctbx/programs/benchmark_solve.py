@@ -12,10 +12,19 @@ import shutil
 import tempfile
 from pathlib import Path
 
+# cctbx
+from libtbx.utils import Sorry
+
 from phai_cctbx.phasing.scoring import score_r
 from phai_cctbx.programs import pipeline
-from phai_cctbx.programs.benchmark_entries import MEASURED, Entry, reference_structure
+from phai_cctbx.programs.benchmark_entries import (
+    CALCULATED,
+    MEASURED,
+    Entry,
+    reference_structure,
+)
 from phai_cctbx.programs.benchmark_rows import Row
+from phai_cctbx.programs.benchmark_simulation import simulate
 from phai_cctbx.programs.benchmark_table import solution_line as line
 from phai_cctbx.programs.benchmark_table import solution_table
 from phai_cctbx.programs.result_checks import cif_faults, refined_again
@@ -23,8 +32,9 @@ from phai_cctbx.refinement.comparison import compare
 
 logger = logging.getLogger(__name__)
 
-#: Kinds of entries that the job runs on.
-JOB_KINDS = (MEASURED,)
+#: Kinds of entries that the job runs on, and those where none is asked for; the data of
+#: calculated ones are simulated.
+JOB_KINDS, DEFAULT_KINDS = (MEASURED, CALCULATED), (MEASURED,)
 
 #: A structure is as good as the published one up to this R1 above it, distance (A) of each
 #: non-hydrogen atom and share of wrong elements, all C-H hydrogens being there.
@@ -45,10 +55,9 @@ def run(entry: Entry, settings) -> Row:
     settings : phai_cctbx.programs.benchmark_settings.Settings
     """
     with tempfile.TemporaryDirectory(prefix="phai_benchmark_") as folder:
-        for path in (entry.data_path, entry.data_path.with_suffix(".hkl")):
-            shutil.copy(path, folder)
+        ins = _data_set(entry, folder, settings)
         result = pipeline.solve(
-            Path(folder, entry.data_path.name),
+            ins,
             d_min=settings.d_min,
             strategy=settings.strategy or "auto",
             seed=settings.seed,
@@ -56,7 +65,7 @@ def run(entry: Entry, settings) -> Row:
             report=False,
             **settings.phaser_options(),
         )
-        checks = _checks(result, entry, settings) if result.solution is not None else {}
+        checks = _checks(result, ins, settings) if result.solution is not None else {}
     reference = reference_structure(entry.model_path)
     f_phased = result.phasing.f_phased
     f_calc = f_phased.structure_factors_from_scatterers(reference, algorithm="direct").f_calc()
@@ -100,17 +109,26 @@ def run(entry: Entry, settings) -> Row:
     )
 
 
-def _checks(result, entry, settings) -> dict:
+def _data_set(entry, folder, settings) -> Path:
+    """The .ins in the folder, the .hkl beside it: measured ones copied, others simulated."""
+    if entry.kind == CALCULATED:
+        return simulate(entry.model_path, folder, settings.radiation, settings.d_min, settings.seed)
+    for path in (entry.data_path, entry.data_path.with_suffix(".hkl")):
+        shutil.copy(path, folder)
+    return Path(folder, entry.data_path.name)
+
+
+def _checks(result, ins, settings) -> dict:
     """R1 of another refinement of the .res, None where there is none, and faults of the CIF."""
     try:
         r1_again = refined_again(
             result.files["res"],
-            entry.data_path.with_suffix(".hkl"),
+            ins.with_suffix(".hkl"),
             result.data.radiation,
             settings.d_min,
         )
-    except (RuntimeError, AssertionError, ValueError) as error:
-        logger.warning("%s: the .res could not be refined again: %r", entry.id, error)
+    except (Sorry, RuntimeError, AssertionError, ValueError) as error:
+        logger.warning("%s: the .res could not be refined again: %r", ins.stem, error)
         r1_again = None
     return {"r1_again": r1_again, "cif_faults": len(cif_faults(result.files["cif"]))}
 

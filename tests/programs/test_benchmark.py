@@ -86,7 +86,7 @@ def test_solve(folder, tmp_path, capsys):
         (["d_min=-2", "data=."], 1, "d_min=-2.0"),
         (["data=.", "json=nowhere/rows.json"], 1, "nowhere"),
         (["data=.", "resume=True"], 1, "resume=True"),
-        (["data=.", "job=solve", "kinds=calculated"], 1, "measured data alone"),
+        (["data=.", "job=aspherical", "kinds=calculated"], 1, "measured data alone"),
         (["data=.", "jobs=0"], 2, "jobs"),
         (["data=.", "ids=no_such"], 1, "no_such"),
     ],
