@@ -16,7 +16,7 @@ from libtbx.utils import Sorry
 from phai_cctbx.building.hydrogens import AFIX
 from phai_cctbx.io.atomic_file import write_text
 from phai_cctbx.io.shelx_header import build_header
-from phai_cctbx.refinement.riding import N_NEIGHBOURS, free_distances
+from phai_cctbx.refinement.riding import N_NEIGHBOURS, NEUTRON_BOND_LENGTHS, free_distances
 
 # SHELXL holds a parameter at x when it reads 10 + x.
 FIXED = 10.0
@@ -91,7 +91,7 @@ def res_text(
     lines.append(f"FVAR {scale**0.5:.6f}")
     groups = getattr(solution, "riding", ())
     lines += _distance_lines(structure, labels, groups, data.radiation != "xray")
-    lines += _atom_lines(structure, labels, elements, groups)
+    lines += _atom_lines(structure, labels, elements, groups, data.radiation != "xray")
     lines += [hklf_line or _hklf(data), "", *_quality(solution), "END", ""]
     for i, (site, height) in enumerate(peaks, start=1):
         x, y, z = site
@@ -212,8 +212,11 @@ def _afix(structure, groups) -> dict[int, int]:
     return result
 
 
-def _atom_lines(structure, labels, elements, groups):
-    """Return the atoms, each hydrogen after the atom it rides on."""
+def _atom_lines(structure, labels, elements, groups, internuclear):
+    """Return the atoms, each hydrogen after the atom it rides on.
+
+    The distance is written with AFIX where it is not the one that X-rays see.
+    """
     afix_of = _afix(structure, groups)
     on_pivot: dict[int, list] = {}
     for group in groups:
@@ -228,7 +231,9 @@ def _atom_lines(structure, labels, elements, groups):
         for group in on_pivot.get(i, ()):
             afix = afix_of[group.pivot]
             if afix:
-                lines.append(f"AFIX {afix}")
+                length = NEUTRON_BOND_LENGTHS.get(_element(structure.scatterers()[i]))
+                far = internuclear and length and afix != RIDES_AS_IT_IS
+                lines.append(f"AFIX {afix} {length:.3f}" if far else f"AFIX {afix}")
             for j in group.hydrogens:
                 u_bound = group.u_factor * u_equivalent[i]
                 bound = abs(u_equivalent[j] - u_bound) < _U_TOLERANCE * u_bound
