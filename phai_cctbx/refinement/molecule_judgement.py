@@ -48,6 +48,9 @@ MIN_LOG_LIKELIHOOD_GAP = 3.0
 WRONG_ERROR = 0.20
 """Root mean square error (A) of coordinates from which on a molecule counts as not found."""
 
+ALERT_R = 0.20
+"""R from which on checkCIF raises an alert A (its tests of R1 and wR2), whatever the crystal."""
+
 N_SIMULATIONS = 5
 """Models with such errors that are averaged."""
 
@@ -220,7 +223,9 @@ def evidence_against(
     clashes : sequence of str
     """
     reasons = []
-    if held_out_r > error_r:
+    if held_out_r > ALERT_R:
+        reasons.append(f"held-out R {held_out_r:.3f} is above {ALERT_R:.2f}")
+    elif held_out_r > error_r:
         reasons.append(
             f"held-out R {held_out_r:.3f} is above {error_r:.3f}, what errors of"
             f" {WRONG_ERROR:.2f} A in all coordinates would cause"

@@ -70,8 +70,10 @@ def test_coordinate_errors_follow_luzzati(crystal_of_five):
 
 def test_each_kind_of_evidence_is_named():
     assert evidence_against(0.08, 0.22, [], [], 1.0, 50.0, []) == ()
-    (reason,) = evidence_against(0.30, 0.22, [], [], 1.0, 50.0, [])
-    assert "0.300" in reason
+    (alert,) = evidence_against(0.21, 0.25, [], [], 1.0, 50.0, [])
+    assert "0.210" in alert
+    (reason,) = evidence_against(0.19, 0.17, [], [], 1.0, 50.0, [])
+    assert "0.170" in reason
     assert len(evidence_against(0.30, 0.22, [], [], 5.0, 1.0, ["C...C 2.1 A"])) == 4
     assert not is_doubtful(0.9, 1.0, 40.0)
     assert is_doubtful(0.9, 1.0, -5.0)
