@@ -149,7 +149,7 @@ def recycle(
         if not len(heights):
             break
         shares = site_shares(f_obs.crystal_symmetry(), sites)
-        n_kept = n_sites_filling(shares, SURPLUS * n_atoms + 2)
+        n_kept = n_sites_filling(shares, int(SURPLUS * n_atoms) + 2)
         sites, heights = sites[:n_kept], heights[:n_kept]
         weights = heights / abs(heights[n_sites_filling(shares[:n_kept], n_atoms / 2) - 1])
         peaks = Peaks(sites, weights, peaks.sigma)
