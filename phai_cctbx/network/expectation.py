@@ -30,6 +30,38 @@ def expected_phase_factor(output: Tensor, centric: Tensor) -> Tensor:
     return output * (expected_cosine(kappa, centric) / kappa)[:, None]
 
 
+def sampled_phase_factor(
+    output: Tensor, centric: Tensor, sharpness: Tensor, generator: torch.Generator
+) -> Tensor:
+    """exp(i phase) of phases drawn from the distributions that the network gives, (b, k, n).
+
+    Centric phases are drawn from their two values, acentric ones from the wrapped normal
+    distribution with the mean cosine of the von Mises distribution.
+
+    Parameters
+    ----------
+    output : Tensor, shape (b, k, n)
+        kappa exp(i phase).
+    centric : Tensor of bool, shape (b, n)
+    sharpness : Tensor, shape (b, 1)
+        Factor on kappa: below 1 the phases scatter more than the network believes.
+    generator : torch.Generator
+    """
+    kappa = modulus(output)
+    unit = output / kappa[:, None]
+    kappa = kappa * sharpness
+    uniform = torch.rand(kappa.shape, generator=generator, device=kappa.device)
+    turned = torch.where(uniform > torch.sigmoid(2.0 * kappa), -1.0, 1.0)
+    if output.shape[1] == 1:
+        return unit * turned[:, None]
+    spread = torch.sqrt(-2.0 * torch.log(expected_cosine(kappa, centric).clamp(1e-3, 1.0 - 1e-6)))
+    error = spread * torch.randn(kappa.shape, generator=generator, device=kappa.device)
+    cos = torch.where(centric, turned, torch.cos(error))
+    sin = torch.where(centric, torch.zeros_like(error), torch.sin(error))
+    re, im = unit[:, 0], unit[:, 1]
+    return torch.stack([re * cos - im * sin, re * sin + im * cos], 1)
+
+
 def log_normaliser(kappa: Tensor, centric: Tensor) -> Tensor:
     """Logarithm of the integral of exp(kappa cos dphi), 0 at kappa = 0, shape (b, n)."""
     log_cosh = kappa + torch.log1p(torch.exp(-2.0 * kappa)) - math.log(2.0)

@@ -514,12 +514,23 @@ def read_crystals(path: str | Path) -> list[Crystal]:
 
 
 def main(arguments: list[str]) -> None:
-    """Write a pool: ``out.npz library=FILE n=4000 seed=0 groups=centro|all median_volume=700``."""
+    """Write a pool: ``out.npz library=FILE n=4000 seed=0 groups=all median_volume=700``.
+
+    `groups` may be ``all``, ``centro`` or ``acentric``.
+    """
     out, *rest = arguments
     options = {"n": "4000", "seed": "0", "groups": "all", "device": "cpu", "library": ""}
     options["median_volume"] = str(MEDIAN_VOLUME)
     options.update(argument.split("=", 1) for argument in rest)
-    shares = {"all": GROUP_SHARES, "centro": CENTROSYMMETRIC_SHARES}[options["groups"]]
+    shares = {
+        "all": GROUP_SHARES,
+        "centro": CENTROSYMMETRIC_SHARES,
+        "acentric": {
+            number: share
+            for number, share in GROUP_SHARES.items()
+            if not space_group(number).centrosymmetric
+        },
+    }[options["groups"]]
     generator = CrystalGenerator(
         read_library(options["library"]),
         int(options["seed"]),

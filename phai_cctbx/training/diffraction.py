@@ -8,7 +8,7 @@ amplitudes as an experiment does, and normalises them, on any device.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,7 +18,8 @@ from phai_cctbx.network.fourier import symmetrised_waves
 from phai_cctbx.network.frame import Frame, describe, pad, stack
 from phai_cctbx.network.normalisation import normalised_amplitudes
 from phai_cctbx.network.reflections import d_star, indices_to, unique_reflections
-from phai_cctbx.training.crystals import Crystal
+from phai_cctbx.network.space_groups import space_group
+from phai_cctbx.training.crystals import Crystal, equal_edges
 from phai_cctbx.training.elements import form_factors
 
 
@@ -34,15 +35,22 @@ class Experiment:
         Largest share of reflections absent from the data.
     noise : float
         Largest relative error of an amplitude (standard deviation).
+    strain : float
+        Standard deviation of the logarithm of each edge of the cell about that of the pool, so
+        that a crystal is never shown twice; displacements vary by `U_VARIATION` with it.
     """
 
     d_min: tuple[float, float] = (1.8, 2.3)
     missing: float = 0.3
     noise: float = 0.1
+    strain: float = 0.03
 
+
+#: Standard deviation of the logarithm of all U_iso of a strained crystal.
+U_VARIATION = 0.3
 
 #: Amplitudes as calculated, complete to 2 A: the test of the design document.
-CALCULATED_2A = Experiment(d_min=(2.0, 2.0), missing=0.0, noise=0.0)
+CALCULATED_2A = Experiment(d_min=(2.0, 2.0), missing=0.0, noise=0.0, strain=0.0)
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,8 @@ def collate(
     ValueError
         Where centrosymmetric and other crystals are mixed.
     """
+    if experiment.strain > 0.0:
+        crystals = [strained(crystal, experiment.strain, rng) for crystal in crystals]
     described = []
     for crystal in crystals:
         d_min = rng.uniform(*experiment.d_min)
@@ -104,6 +114,14 @@ def collate(
     }
     padded = {name: torch.from_numpy(pad(arrays)) for name, arrays in atoms.items()}
     return Batch(**stack(described), **padded)
+
+
+def strained(crystal: Crystal, strain: float, rng: np.random.Generator) -> Crystal:
+    """A crystal with other edges, as its group allows, and another overall displacement."""
+    edges = np.exp(strain * rng.normal(size=3))[equal_edges(space_group(crystal.number))]
+    unit_cell = crystal.unit_cell * np.concatenate([edges, np.ones(3)])
+    u_iso = crystal.u_iso * np.exp(U_VARIATION * rng.normal())
+    return replace(crystal, unit_cell=unit_cell, u_iso=u_iso)
 
 
 def measured(

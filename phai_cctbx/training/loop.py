@@ -1,8 +1,10 @@
 """The training loop: artificial crystals in, a checkpoint out; resumable.
 
-Half of the steps start from true phases disturbed at random, half from what the
-network itself makes of random phases in one to three passes: it learns both to
-stay at a solution and to walk towards one.
+Each batch of crystals is a chain of passes, begun at random phases or at true ones
+disturbed at random. A step trains one pass of one chain, and the next pass of it starts
+from the answer: from its expected value, or from phases drawn at random from it. So the
+network learns from the states that a search leads it to, to walk towards a solution, to
+stay there, and to doubt what only looks like one.
 """
 
 from __future__ import annotations
@@ -21,9 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from phai_cctbx.network.expectation import expected_phase_factor
+from phai_cctbx.network.expectation import expected_phase_factor, sampled_phase_factor
 from phai_cctbx.network.operator import FourierOperator, OperatorConfig
-from phai_cctbx.network.recycling import recycle
 from phai_cctbx.training.batches import BatchStream, batches
 from phai_cctbx.training.diffraction import Batch, Diffraction, Experiment, diffract
 from phai_cctbx.training.loss import phase_loss
@@ -32,6 +33,11 @@ from phai_cctbx.training.pool import CrystalPool
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_VERSION = 1
+#: Share of the chains that begin at disturbed true phases, the others at random ones.
+TRUE_START_SHARE = 0.3
+#: Share of the passes that begin at expected values, the others at phases drawn at random, with
+#: kappa times a factor from this range (log-uniform).
+EXPECTED_SHARE, SHARPNESS = 0.35, (0.25, 1.5)
 LOG_FIELDS = ("seconds", "step", "crystals", "loss", "learning_rate")
 
 
@@ -52,8 +58,10 @@ class Schedule:
     ema_decay : float
         Of the exponential moving average of the weights, which is what is kept.
     checkpoint_minutes : float
-    largest_passes : int
-        A start from random phases has had 0 to this many passes.
+    chain_passes : int
+        Largest number of passes of a chain.
+    n_chains : int
+        Chains under way at once, each step takes one of them at random.
     """
 
     minutes: float = 60.0
@@ -62,7 +70,8 @@ class Schedule:
     final_share: float = 0.01
     ema_decay: float = 0.999
     checkpoint_minutes: float = 5.0
-    largest_passes: int = 3
+    chain_passes: int = 12
+    n_chains: int = 16
 
 
 def disturbed_truth(diffraction: Diffraction, generator: torch.Generator) -> Tensor:
@@ -75,6 +84,36 @@ def disturbed_truth(diffraction: Diffraction, generator: torch.Generator) -> Ten
     wrong = torch.rand(batch.centric.shape, generator=generator, device=device)[:, None] < share
     start = torch.where(wrong, batch.random_start(generator), truth)
     return start * (0.3 + 0.7 * torch.rand(shape, generator=generator, device=device))
+
+
+@dataclass(eq=False)
+class Chain:
+    """Passes over one batch of crystals.
+
+    Attributes
+    ----------
+    diffraction : Diffraction
+    start : Tensor, shape (b, k, n)
+        Of its next pass.
+    passes_left : int
+    """
+
+    diffraction: Diffraction
+    start: Tensor
+    passes_left: int
+
+    def advance(self, output: Tensor, generator: torch.Generator) -> None:
+        """Start the next pass from the answer of this one, kappa exp(i phase)."""
+        centric = self.diffraction.batch.centric
+        shape, device = (len(output), 1), output.device
+        low, high = (math.log(x) for x in SHARPNESS)
+        uniform = torch.rand(shape, generator=generator, device=device)
+        sharpness = torch.exp(low + (high - low) * uniform)
+        drawn = sampled_phase_factor(output, centric, sharpness, generator)
+        expected = torch.rand(shape, generator=generator, device=device) < EXPECTED_SHARE
+        start = torch.where(expected[..., None], expected_phase_factor(output, centric), drawn)
+        self.start = start * self.diffraction.batch.mask[:, None]
+        self.passes_left -= 1
 
 
 class Trainer:
@@ -133,6 +172,7 @@ class Trainer:
         self.generator = torch.Generator(device=device)
         self.generator.manual_seed(seed * 1_000_003 + self.step)
         self.batches: Iterator[Batch] = iter(())
+        self.chains: list[Chain] = []
         pool = pools()
         if pool is None:
             raise ValueError("no crystals to train on")
@@ -198,31 +238,27 @@ class Trainer:
             return torch.autocast("cuda", dtype=torch.bfloat16)
         return nullcontext()
 
-    def start(self, diffraction: Diffraction) -> Tensor:
-        """Starts of one step: disturbed truth, or the network's own, (b, k, n)."""
-        batch = diffraction.batch
-        if self.rng.random() < 0.5:
-            return disturbed_truth(diffraction, self.generator)
-        start = batch.random_start(self.generator)
-        n_passes = int(self.rng.integers(0, self.schedule.largest_passes + 1))
-        if n_passes == 0:
-            return start
-        with torch.no_grad(), self.precision():
-            output = recycle(
-                self.model, *diffraction.inputs, start, diffraction.basis,
-                batch.weights, n_passes,
-            )  # fmt: skip
-        return expected_phase_factor(output.float(), batch.centric)
+    def new_chain(self) -> Chain:
+        """A chain on the next batch of crystals."""
+        batch = next(self.batches)
+        self.crystals += len(batch.numbers)
+        self.groups.update(batch.numbers.tolist())
+        diffraction = diffract(batch.to(self.device), self.experiment, self.generator)
+        if self.rng.random() < TRUE_START_SHARE:
+            start = disturbed_truth(diffraction, self.generator)
+        else:
+            start = diffraction.batch.random_start(self.generator)
+        return Chain(diffraction, start, int(self.rng.integers(1, self.schedule.chain_passes + 1)))
 
     def train_step(self) -> float:
-        """One step on one batch; returns the mean loss."""
-        on_cpu = next(self.batches)
-        batch = on_cpu.to(self.device)
-        diffraction = diffract(batch, self.experiment, self.generator)
-        start = self.start(diffraction)
+        """One pass of one chain; returns the mean loss."""
+        if len(self.chains) < self.schedule.n_chains:
+            self.chains.append(self.new_chain())
+        chain = self.chains[self.rng.integers(len(self.chains))]
+        diffraction = chain.diffraction
         with self.precision():
             output = self.model(
-                *diffraction.inputs, start, diffraction.basis, batch.weights
+                *diffraction.inputs, chain.start, diffraction.basis, diffraction.batch.weights
             )
         loss = phase_loss(output.float(), diffraction).mean()
         self.optimizer.zero_grad(set_to_none=True)
@@ -233,9 +269,10 @@ class Trainer:
         with torch.no_grad():
             for kept, new in zip(self.average.parameters(), self.model.parameters(), strict=True):
                 kept.lerp_(new, 1.0 - decay)
+        chain.advance(output.detach().float(), self.generator)
+        if chain.passes_left == 0:
+            self.chains.remove(chain)
         self.step += 1
-        self.crystals += len(on_cpu.numbers)
-        self.groups.update(on_cpu.numbers.tolist())
         return loss.item()
 
     def run(self) -> None:

@@ -25,9 +25,17 @@ class CrystalPool:
         Sum over a batch of (V / operations)^2, A^6: work and memory of a batch
         go as reflections times grid points.
     largest_batch : int
+    acentric_share : float, optional
+        Share of the batches that are not centrosymmetric; by default that of the crystals.
     """
 
-    def __init__(self, crystals: list[Crystal], budget: float, largest_batch: int):
+    def __init__(
+        self,
+        crystals: list[Crystal],
+        budget: float,
+        largest_batch: int,
+        acentric_share: float | None = None,
+    ):
         self.crystals = crystals
         self.budget = budget
         self.largest_batch = largest_batch
@@ -35,6 +43,9 @@ class CrystalPool:
         volumes = np.array([c.volume for c in crystals])
         self.cost = (volumes / np.array([len(g.rotations) * len(g.centring) for g in groups])) ** 2
         centrosymmetric = np.array([g.centrosymmetric for g in groups])
+        self.acentric_share = (
+            float(np.mean(~centrosymmetric)) if acentric_share is None else acentric_share
+        )
         self.kinds = [
             indices[np.argsort(self.cost[indices])]
             for indices in (np.flatnonzero(centrosymmetric), np.flatnonzero(~centrosymmetric))
@@ -46,8 +57,7 @@ class CrystalPool:
 
     def batch(self, rng: np.random.Generator) -> list[Crystal]:
         """Crystals of one kind and about one size, at random."""
-        shares = np.array([len(kind) for kind in self.kinds], dtype=float)
-        kind = self.kinds[rng.choice(len(self.kinds), p=shares / shares.sum())]
+        kind = self.kinds[-1 if rng.random() < self.acentric_share else 0]
         position = int(rng.integers(len(kind)))
         size = int(np.clip(self.budget / self.cost[kind[position]], 1, self.largest_batch))
         low = max(0, min(position - WINDOW * size // 2, len(kind) - WINDOW * size))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from phai_cctbx.network.model_file import load_model
 from phai_cctbx.network.operator import OperatorConfig
 from phai_cctbx.network.space_groups import space_group
 from phai_cctbx.training.crystals import Crystal, read_crystals
@@ -36,10 +37,14 @@ class PoolFolder:
     budget : float
         See `CrystalPool`.
     largest_batch : int
+    acentric_share : float, optional
     """
 
-    def __init__(self, folder: Path, budget: float, largest_batch: int):
+    def __init__(
+        self, folder: Path, budget: float, largest_batch: int, acentric_share: float | None = None
+    ):
         self.folder, self.budget, self.largest_batch = folder, budget, largest_batch
+        self.acentric_share = acentric_share
         self._read: set[Path] = set()
         self._crystals: list[Crystal] = []
         self.held_out: list[Crystal] = []
@@ -56,7 +61,9 @@ class PoolFolder:
             logger.info("%s: %d crystals, %d in all", path, len(crystals), len(self._crystals))
         if not new:
             return None
-        return CrystalPool(self._crystals, self.budget, self.largest_batch)
+        return CrystalPool(
+            self._crystals, self.budget, self.largest_batch, self.acentric_share
+        )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -75,6 +82,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--noise", type=float, default=experiment.noise)
     p.add_argument("--budget", type=float, default=1.0e6, help="size of a batch, A^6")
     p.add_argument("--largest-batch", type=int, default=32)
+    p.add_argument("--acentric-share", type=float, help="of the batches; as in the pools if absent")
+    p.add_argument("--weights", type=Path, help="model file whose weights a new training begins at")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--workers", type=int, default=0, help="processes that prepare batches")
@@ -88,7 +97,9 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
-    pools = PoolFolder(options.pools, options.budget, options.largest_batch)
+    pools = PoolFolder(
+        options.pools, options.budget, options.largest_batch, options.acentric_share
+    )
     config = OperatorConfig(
         channels=options.channels,
         scalars=options.channels,
@@ -105,6 +116,8 @@ def main(arguments: list[str] | None = None) -> None:
         options.checkpoint,
         options.workers,
     )
+    if options.weights and not trainer.step:
+        trainer.start_from(load_model(options.weights)[0].state_dict())
     logger.info("%d parameters", sum(p.numel() for p in trainer.model.parameters()))
     trainer.run()
     for kind, wanted in (("centrosymmetric", True), ("non-centrosymmetric", False)):
