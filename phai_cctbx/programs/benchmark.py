@@ -69,6 +69,9 @@ model = None
 n_starts = None
   .type = int(value_min=1)
   .help = Random starts, by default as many as the strategy takes
+missing = 0
+  .type = float(value_min=0, value_max=0.9)
+  .help = Share of the reflections left out at random, job=phasing alone
 molecules = None
   .type = str
   .help = Table of the molecules of job=molecule, tab-separated columns id, smiles, copies
@@ -133,6 +136,7 @@ Measures phasing and structure solution on a folder of known structures.
             strategy=params.strategy,
             model=params.model and str(Path(params.model).resolve()),
             n_starts=params.n_starts,
+            missing=params.missing,
             seed=params.seed,
             radiation=params.radiation,
             molecules=params.molecules and str(Path(params.molecules).resolve()),

@@ -1,18 +1,27 @@
-"""Benchmark job=phasing: phases from amplitudes alone, scored by the correlation of the maps."""
+"""Benchmark job=phasing: phases from amplitudes alone, scored by the correlation of the maps.
+
+Details of a row: `r_candidates`, the best r among the solution and its alternatives (where it is
+above r, the ranking failed), and `reliability`, for each tenth of confidence the number of
+reflections, the sum of their confidences and the sum of the true cosines of their phase errors.
+"""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 # cctbx
 from cctbx import miller
+from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
 from phai_cctbx.io.read import read
 from phai_cctbx.phasing.auto import make_phaser
 from phai_cctbx.phasing.normalisation import prepare
-from phai_cctbx.phasing.scoring import R_SOLVED, score_r
+from phai_cctbx.phasing.result import PhasingResult
+from phai_cctbx.phasing.scoring import R_SOLVED, apply_match, score_r
 from phai_cctbx.programs.benchmark_entries import KINDS, MEASURED, Entry, reference_structure
 from phai_cctbx.programs.benchmark_rows import Row
 from phai_cctbx.programs.benchmark_table import NOT_TRAINED
@@ -24,6 +33,8 @@ JOB_KINDS = KINDS
 #: Resolution of calculated amplitudes where all data are asked for: what copper radiation
 #: reaches, and what the IUCr asks of a small-molecule data set.
 CALCULATED_D_MIN = 0.84
+#: Bins of the reliability of the confidence.
+N_RELIABILITY = 10
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,8 @@ def run(entry: Entry, settings) -> Row:
     settings : phai_cctbx.programs.benchmark_settings.Settings
     """
     data = true_data(entry, settings.d_min)
+    if settings.missing:
+        data = with_missing(data, settings.missing, settings.seed)
     row = {
         "id": entry.id,
         "job": "phasing",
@@ -55,13 +68,19 @@ def run(entry: Entry, settings) -> Row:
     phaser = make_phaser(
         settings.strategy or "neural", seed=settings.seed, **settings.phaser_options()
     )
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         result = phaser(data.f_obs)
     except Sorry as error:
         return Row(**row, message=" ".join(str(error).split()))
-    seconds = time.perf_counter() - started
-    r = score_r(result.f_phased, data.f_calc).r
+    seconds = time.process_time() - started
+    match = score_r(result.f_phased, data.f_calc)
+    r = match.r
+    candidates = [r, *(score_r(a.f_phased, data.f_calc).r for a in result.alternatives)]
+    details = {
+        "r_candidates": max(candidates),
+        "reliability": reliability_sums(result, apply_match(result.f_phased, match), data.f_calc),
+    }
     row["d_min"] = result.f_phased.d_min()
     return Row(
         **row,
@@ -69,8 +88,37 @@ def run(entry: Entry, settings) -> Row:
         confidence=result.expected_r,
         solved=r > R_SOLVED,
         seconds=seconds,
+        details=details,
         message=None if _is_trained_on(phaser, data.f_obs) else NOT_TRAINED,
     )
+
+
+def with_missing(data: TrueData, share: float, seed: int) -> TrueData:
+    """The same data with a share of the reflections left out at random."""
+    kept = np.random.default_rng(seed).random(data.f_obs.size()) >= share
+    return replace(data, f_obs=data.f_obs.select(flex.bool(kept)))
+
+
+def reliability_sums(result: PhasingResult, moved: miller.array, f_calc: miller.array) -> list:
+    """Per tenth of confidence: [reflections, sum of confidences, sum of true cosines].
+
+    Parameters
+    ----------
+    result : PhasingResult
+    moved : cctbx.miller.array
+        Its phases on the origin and hand of `f_calc`.
+    f_calc : cctbx.miller.array
+    """
+    confidence, moved = result.confidence.map_to_asu().common_sets(moved.map_to_asu())
+    truth, moved = f_calc.map_to_asu().common_sets(moved)
+    confidence = confidence.common_set(moved).data().as_numpy_array()
+    cosine = np.cos(np.angle(moved.data().as_numpy_array() / truth.data().as_numpy_array()))
+    bins = np.clip((confidence * N_RELIABILITY).astype(int), 0, N_RELIABILITY - 1)
+    columns = (
+        np.bincount(bins, weights, minlength=N_RELIABILITY)
+        for weights in (np.ones_like(cosine), confidence, cosine)
+    )
+    return np.stack(list(columns), 1).round(4).tolist()
 
 
 def _is_trained_on(phaser, f_obs):

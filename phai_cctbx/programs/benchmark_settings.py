@@ -19,6 +19,8 @@ class Settings:
         TorchScript file of the network, None for the bundled one.
     n_starts : int or None
         Random starts, None for the strategy's own number.
+    missing : float
+        Share of the reflections left out at random, job=phasing.
     seed : int
     molecules : str or None
         Table of known molecules for job=molecule.
@@ -30,6 +32,7 @@ class Settings:
     strategy: str | None = None
     model: str | None = None
     n_starts: int | None = None
+    missing: float = 0.0
     seed: int = 0
     molecules: str | None = None
     radiation: str = "xray"

@@ -17,6 +17,8 @@ from phai_cctbx.programs.benchmark_entries import KINDS
 VOLUME_BOUNDS = (500, 700, 1000, 1500, 2500)
 #: Phases that show most of a structure, though not all.
 R_USEFUL = 0.85
+#: Phases that are wrong.
+R_WRONG = 0.7
 
 #: Message of a row whose space group the model was not trained on.
 NOT_TRAINED = "the model was not trained on this space group"
@@ -49,6 +51,7 @@ def phasing_table(rows) -> list[str]:
             if part:
                 lines += ["", f"{kind.capitalize()} {title}", _HEADER, "-" * len(_HEADER)]
                 lines += _phasing_lines(part)
+        lines += _confidence_lines(phased)
         failed = failure_lines([row for row in of_kind if row.r is None])
         lines += ["", f"{kind.capitalize()} amplitudes, failures", *failed] if failed else []
     return lines
@@ -121,6 +124,30 @@ def volume_bin(volume) -> str:
     if not below:
         return f"<{above[0]}"
     return f"{below[-1]}-{above[0]}" if above else f">{below[-1]}"
+
+
+def _confidence_lines(rows):
+    """What the confidence is worth, and whether a better candidate was passed over."""
+    rows = [row for row in rows if row.details]
+    if not rows:
+        return []
+    sums = np.sum([row.details["reliability"] for row in rows], axis=0)
+    n, confidence, cosine = sums[sums[:, 0] > 0].T
+    told = [row for row in rows if row.r > R_SOLVED or row.r < R_WRONG]
+    auc = area_under_curve([row.confidence for row in told], [row.r > R_SOLVED for row in told])
+    passed_over = [
+        row.id for row in rows if row.r <= R_SOLVED and row.details["r_candidates"] > R_SOLVED
+    ]
+    return [
+        "",
+        "Confidence of a reflection, its mean cosine of the phase error, and reflections:",
+        "  "
+        + "  ".join(f"{c / k:.2f} {t / k:.2f} ({k:.0f})" for k, c, t in zip(n, confidence, cosine)),
+        f"Expected calibration error {np.abs(confidence - cosine).sum() / n.sum():.3f};"
+        f" AUC of r > {R_SOLVED} against r < {R_WRONG}: {_figure(auc, 3)}",
+        f"A candidate with r > {R_SOLVED} was there and not the first:"
+        f" {', '.join(passed_over) or 'none'}",
+    ]
 
 
 def _phasing_lines(rows):
