@@ -1,4 +1,4 @@
-"""Phases from a neural network: many random starts, a few passes each, the best by confidence.
+"""Phases from a neural network: random starts, annealed passes, the best by confidence.
 
 The network is a symmetry-exact Fourier operator (`phai_cctbx.network.operator`); it began from
 PhAI (Larsen, Rekis & Madsen, Science 385, 522, 2024). Any setting is taken to the reference
@@ -22,11 +22,11 @@ from cctbx import miller
 from libtbx.utils import Sorry
 
 from phai_cctbx.network.alignment import map_correlation
-from phai_cctbx.network.expectation import expected_cosine, expected_phase_factor, modulus
+from phai_cctbx.network.expectation import expected_cosine, modulus
 from phai_cctbx.network.frame import Frame, describe, stack
 from phai_cctbx.network.model_file import load_model
 from phai_cctbx.network.normalisation import normalised_amplitudes
-from phai_cctbx.network.recycling import mean_confidence, recycle
+from phai_cctbx.network.recycling import anneal, mean_confidence
 from phai_cctbx.network.threads import one_thread
 from phai_cctbx.phasing.normalisation import to_reference_setting, unique_amplitudes
 from phai_cctbx.phasing.result import PhasingResult
@@ -42,10 +42,8 @@ logger = logging.getLogger(__name__)
 
 #: The model that comes with the package.
 BUNDLED_MODEL = Path(__file__).parents[1] / "models" / "default.pt"
-#: Random starts of one round of the search, and how many of them go on after the first passes.
-STARTS_PER_ROUND, SURVIVORS = 32, 8
-#: Share of the passes after which the survivors are chosen: 3 of 8.
-FIRST_SHARE = 0.375
+#: Random starts of the first round of the search; each further round doubles their number.
+FIRST_ROUND = 8
 #: Fewer reflections than this are no phase problem.
 FEWEST_REFLECTIONS = 3
 #: A reflection at the very limit belongs to it, A.
@@ -77,7 +75,7 @@ class NeuralPhaser:
         Largest number of random starts. They are made in rounds; no further round follows when
         several agree.
     n_passes : int
-        Passes of the network from each start that goes on; the others end after three eighths.
+        Passes of the network from each start (`phai_cctbx.network.recycling.anneal`).
     d_min : float, optional
         Resolution used, A; by default 2.0 A, or where data or model end.
     seed : int
@@ -93,9 +91,9 @@ class NeuralPhaser:
     n_starts = 96
       .type = int(value_min=1)
       .help = largest number of random starts, fewer are made when several agree
-    n_passes = 8
+    n_passes = 24
       .type = int(value_min=1)
-      .help = passes of the network from each start that goes on
+      .help = passes of the network from each start
     d_min = None
       .type = float(value_min=0.1)
       .help = resolution used by the network in A, 2.0 or where data or model end by default
@@ -107,7 +105,7 @@ class NeuralPhaser:
         self,
         model: str | Path | None = None,
         n_starts: int = 96,
-        n_passes: int = 8,
+        n_passes: int = 24,
         d_min: float | None = None,
         seed: int = 0,
         progress: Callable[[int, int], None] | None = None,
@@ -195,42 +193,38 @@ class NeuralPhaser:
 
     @torch.inference_mode()
     def _search(self, problem: _Problem) -> tuple[torch.Tensor, torch.Tensor, int]:
-        """Outputs (s, k, n) of the starts that went on, their confidences (s,), starts made."""
+        """Outputs (s, k, n) of all starts, their confidences (s,), starts made."""
         generator = torch.Generator().manual_seed(self.seed)
         basis = problem.frame.basis()
-        n_first = max(1, round(FIRST_SHARE * self.n_passes))
         outputs = torch.empty(0)
         confidences = torch.empty(0)
-        done = 0
+        done, n = 0, FIRST_ROUND
         while done < self.n_starts:
-            n = min(STARTS_PER_ROUND, self.n_starts - done)
-            start = problem.frame.repeat(n).random_start(generator)
-            output, confidence = self._passes(problem, basis, start, n_first)
-            if self.n_passes > n_first:
-                kept = confidence.topk(min(SURVIVORS, n)).indices
-                centric = problem.frame.centric.expand(len(kept), -1)
-                start = expected_phase_factor(output[kept], centric)
-                output, confidence = self._passes(problem, basis, start, self.n_passes - n_first)
-            outputs = torch.cat([outputs, output]) if len(outputs) else output
+            n = min(n, self.n_starts - done)
+            output, confidence = self._round(problem, basis, n, generator)
+            outputs = torch.cat([outputs, output]) if done else output
             confidences = torch.cat([confidences, confidence])
             done += n
             self.progress(done, self.n_starts)
             if enough_agree(confidences.numpy(), self._agreement(problem, outputs)):
                 break
+            n = done
         return outputs, confidences, done
 
-    def _passes(self, problem, basis, start, n_passes) -> tuple[torch.Tensor, torch.Tensor]:
-        """Outputs (s, k, n) after some passes, and their confidences (s,)."""
+    def _round(self, problem, basis, n_starts, generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Outputs (s, k, n) of some random starts, and their confidences (s,)."""
         n_points = problem.frame.points.shape[1]
         at_once = int(np.clip(MAP_MEMORY / (n_points * BYTES_PER_POINT), 1, STARTS_AT_ONCE))
         outputs = []
-        for some in start.split(at_once):
-            frame = problem.frame.repeat(len(some))
+        for first in range(0, n_starts, at_once):
+            n = min(at_once, n_starts - first)
+            frame = problem.frame.repeat(n)
             outputs.append(
-                recycle(
+                anneal(
                     self.model,
-                    problem.e_value.expand(len(some), -1), frame.d_star, frame.epsilon,
-                    frame.centric, frame.mask, some, basis, problem.frame.weights, n_passes,
+                    problem.e_value.expand(n, -1), frame.d_star, frame.epsilon, frame.centric,
+                    frame.mask, frame.random_start(generator), basis, problem.frame.weights,
+                    self.n_passes, generator,
                 )
             )  # fmt: skip
         output = torch.cat(outputs)

@@ -25,11 +25,11 @@ from phai_cctbx.phasing.result import PhasingResult
 logger = logging.getLogger(__name__)
 
 #: Solutions whose maps correlate better than this are one solution.
-SAME_SOLUTION = 0.95
+SAME_SOLUTION = 0.9
 #: No more starts once this many of the most confident agree ...
 ENOUGH_AGREE = 3
 #: ... and their confidence is at least this.
-CONFIDENT = 0.9
+CONFIDENT = 0.85
 #: Solutions kept beside the best one.
 N_ALTERNATIVES = 4
 

@@ -24,16 +24,18 @@ from phai_cctbx.programs.benchmark_workers import run_tasks
 from phai_cctbx.version import __version__
 
 #: Module of each job: `JOB_KINDS`, `DEFAULT_KINDS` where not all of them,
-#: `run(entry, settings) -> Row`, `line(row)`, `table(rows)`.
+#: `run(entry, settings) -> Row`, `line(row)`, `table(rows)`; one that makes its own data has no
+#: kinds, and a function `entries()`.
 JOBS = {
     "phasing": "phai_cctbx.programs.benchmark_phasing",
     "solve": "phai_cctbx.programs.benchmark_solve",
     "molecule": "phai_cctbx.programs.benchmark_molecule",
     "aspherical": "phai_cctbx.programs.benchmark_aspherical",
+    "cost": "phai_cctbx.programs.benchmark_cost",
 }
 
 MASTER_PHIL = """
-job = *phasing solve molecule aspherical
+job = *phasing solve molecule aspherical cost
   .type = choice
   .help = What to measure
 data = None
@@ -109,7 +111,8 @@ Measures phasing and structure solution on a folder of known structures.
     def validate(self):
         """Refuse what cannot run before anything runs."""
         params = self.params
-        if params.data is None:
+        self.job = importlib.import_module(JOBS[params.job])
+        if params.data is None and self.job.JOB_KINDS:
             raise Sorry("data=DIR is needed: a folder with measured/ or structures/ in it.")
         if not math.isfinite(params.d_min) or params.d_min < 0:
             raise Sorry(f"d_min={params.d_min}: a resolution in A is expected, or 0 for all data.")
@@ -117,15 +120,9 @@ Measures phasing and structure solution on a folder of known structures.
             raise Sorry(f"model={params.model}: no such file.")
         if params.molecules is not None and not Path(params.molecules).is_file():
             raise Sorry(f"molecules={params.molecules}: no such file.")
-        self.job = importlib.import_module(JOBS[params.job])
         if params.kinds and not set(params.kinds) <= set(self.job.JOB_KINDS):
             raise Sorry(f"job={params.job} runs on {' and '.join(self.job.JOB_KINDS)} data alone.")
-        self.entries = list_entries(
-            params.data,
-            params.kinds or getattr(self.job, "DEFAULT_KINDS", self.job.JOB_KINDS),
-            params.ids or (),
-            params.n_max,
-        )
+        self.entries = self._entries()
         self.rows = self._rows_to_keep()
 
     def run(self):
@@ -169,6 +166,19 @@ Measures phasing and structure solution on a folder of known structures.
     def get_results(self):
         """The rows."""
         return self.rows
+
+    def _entries(self):
+        params = self.params
+        if not self.job.JOB_KINDS:
+            if params.data or params.ids:
+                raise Sorry(f"job={params.job} makes its own data: it takes neither data nor ids.")
+            return self.job.entries()[: params.n_max]
+        return list_entries(
+            params.data,
+            params.kinds or getattr(self.job, "DEFAULT_KINDS", self.job.JOB_KINDS),
+            params.ids or (),
+            params.n_max,
+        )
 
     def _rows_to_keep(self):
         path = self.params.json

@@ -51,7 +51,7 @@ def phase_errors(
     experiment: Experiment,
     grid_points_per_d_min: float,
     n_starts: int = 8,
-    n_passes: int = 8,
+    n_passes: int = 24,
     seed: int = 0,
 ) -> PhaseErrors:
     """Phase crystals, pick the most confident start of each, compare with the truth."""

@@ -70,7 +70,7 @@ def evaluate(
     experiment: Experiment,
     grid_points_per_d_min: float,
     n_starts: int = 8,
-    n_passes: int = 8,
+    n_passes: int = 24,
     seed: int = 0,
     device: torch.device | None = None,
     budget: float = 2e6,

@@ -1,4 +1,4 @@
-"""Artificial crystals phased as real ones are: batches, random starts, a few passes of each."""
+"""Artificial crystals phased as real ones are: batches, random starts, annealed passes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from phai_cctbx.network.recycling import mean_confidence, recycle
+from phai_cctbx.network.recycling import anneal, mean_confidence, recycle
 from phai_cctbx.training.crystals import Crystal
 from phai_cctbx.training.diffraction import Batch, Diffraction, Experiment, collate, diffract
 from phai_cctbx.training.pool import CrystalPool
@@ -72,10 +72,13 @@ def trials(
         weight = diffraction.f_sq * batch.multiplicity
         outputs = torch.stack(
             [
-                phase_from(model, diffraction, batch, batch.random_start(generator), n_passes)
+                anneal(
+                    model, *diffraction.inputs, batch.random_start(generator), diffraction.basis,
+                    batch.weights, n_passes, generator,
+                )
                 for _ in range(n_starts)
             ]
-        )
+        )  # fmt: skip
         confidence = torch.stack(
             [mean_confidence(output, batch.centric, weight) for output in outputs]
         )

@@ -85,7 +85,7 @@ def test_loss_falls(tmp_path, numbers):
     for group in learning.optimizer.param_groups:
         group["lr"] = 5e-3
     before = loss_from_disturbed_truth(learning, numbers)
-    for _ in range(60):
+    for _ in range(120):
         learning.train_step()
     assert loss_from_disturbed_truth(learning, numbers) < before - 0.03
 
