@@ -70,8 +70,8 @@ class Schedule:
     final_share: float = 0.01
     ema_decay: float = 0.999
     checkpoint_minutes: float = 5.0
-    chain_passes: int = 12
-    n_chains: int = 16
+    chain_passes: int = 32
+    n_chains: int = 32
 
 
 def disturbed_truth(diffraction: Diffraction, generator: torch.Generator) -> Tensor:
