@@ -88,7 +88,7 @@ class NeuralPhaser:
     model = None
       .type = path
       .help = TorchScript model file, the bundled one by default
-    n_starts = 96
+    n_starts = 64
       .type = int(value_min=1)
       .help = largest number of random starts, fewer are made when several agree
     n_passes = 24
@@ -104,7 +104,7 @@ class NeuralPhaser:
     def __init__(
         self,
         model: str | Path | None = None,
-        n_starts: int = 96,
+        n_starts: int = 64,
         n_passes: int = 24,
         d_min: float | None = None,
         seed: int = 0,
@@ -230,8 +230,8 @@ class NeuralPhaser:
         output = torch.cat(outputs)
         centric = problem.frame.centric.expand(len(output), -1)
         weight = problem.f_sq * problem.frame.multiplicity
-        confidence = mean_confidence(self._calibrated(output, centric), centric, weight)
-        return output, confidence
+        # the search goes by what the network itself believes, calibrated or not
+        return output, mean_confidence(output, centric, weight)
 
     def _calibrated(self, output: torch.Tensor, centric: torch.Tensor) -> torch.Tensor:
         of_centric, of_acentric = self.metadata.kappa_scale

@@ -29,7 +29,7 @@ SAME_SOLUTION = 0.9
 #: No more starts once this many of the most confident agree ...
 ENOUGH_AGREE = 3
 #: ... and their confidence is at least this.
-CONFIDENT = 0.85
+CONFIDENT = 0.9
 #: Solutions kept beside the best one.
 N_ALTERNATIVES = 4
 
