@@ -43,6 +43,9 @@ def cost(rows: list[dict], path: Path) -> None:
     left.axhline(phai, color="0.5", linestyle="--", label="a network of PhAI's shape")
     left.set(xlabel="V, Å$^3$", ylabel="CPU milliseconds per start and pass")
     right.set(xlabel="V, Å$^3$", ylabel="memory of the process, GB", ylim=(0, None))
+    for axes in (left, right):
+        axes.set_xticks(volume, [f"{v:.0f}" for v in volume])
+        axes.minorticks_off()
     left.legend(fontsize="small")
     figure.savefig(path, dpi=150)
 
