@@ -67,6 +67,9 @@ def test_killed_run_repeats_no_finished_stage_and_ends_the_same(urea, quantum, t
     assert again.n_computed["proatom"] == 0
     fresh = Quantum(quantum.method, Cache(whole), threads=1, memory_mb=1000)
     uninterrupted, expected = refined(urea, f_sq, fresh, settings, tmp_path / "fresh.tsc")
-    assert fresh.n_computed["molecule"] == again.n_computed["molecule"] + again.n_cached["molecule"]
+    # other tests may have left a molecule in the cache that both begin with
+    needed = [run.n_computed["molecule"] + run.n_cached["molecule"] for run in (fresh, again)]
+    assert needed[0] == needed[1]
+    assert again.n_cached["molecule"] > fresh.n_cached["molecule"]
     np.testing.assert_allclose(sites, expected, atol=1e-10)
     assert resumed.refinement.wr2 == pytest.approx(uninterrupted.refinement.wr2, abs=1e-10)
