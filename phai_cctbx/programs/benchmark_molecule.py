@@ -28,6 +28,7 @@ from phai_cctbx.phasing.scoring import score_r
 from phai_cctbx.programs.benchmark_decoys import KINDS as WRONG_KINDS
 from phai_cctbx.programs.benchmark_decoys import wrong_molecules
 from phai_cctbx.programs.benchmark_entries import KINDS, MEASURED, Entry, reference_structure
+from phai_cctbx.programs.benchmark_phasing import CALCULATED_D_MIN
 from phai_cctbx.programs.benchmark_rows import Row
 from phai_cctbx.programs.benchmark_table import failure_lines, solution_header
 from phai_cctbx.programs.benchmark_table import solution_line as line
@@ -49,8 +50,6 @@ NO_MOLECULE = "no molecule given"
 AMPLITUDE_ERROR = 0.04
 #: Standard deviation of calculated intensities: share of each, and of their mean.
 INTENSITY_SIGMA = (0.03, 0.01)
-#: Resolution of calculated amplitudes where all data are asked for, A.
-CALCULATED_D_MIN = 0.84
 
 
 def run(entry: Entry, settings) -> Row:

@@ -15,7 +15,12 @@ from phai_cctbx.building.molecule_placement import PlacementResult, place
 from phai_cctbx.building.peaks import fourier_map
 from phai_cctbx.io.crystal_data import CrystalData
 from phai_cctbx.phasing.normalisation import PreparedData
-from phai_cctbx.refinement.completion import Solution, Step, cell_contents
+from phai_cctbx.refinement.completion import (
+    Solution,
+    Step,
+    cell_contents,
+    refinement_figures,
+)
 from phai_cctbx.refinement.maps import difference_coefficients
 from phai_cctbx.refinement.molecule_judgement import WRONG_ERROR, Judgement, judge
 from phai_cctbx.refinement.molecule_refinement import MoleculeRefinement, refine_molecule
@@ -104,23 +109,10 @@ class MoleculeResult:
         return Solution(
             xray_structure=result.xray_structure,
             solved=self.judgement.right,
-            r1=result.r1,
-            r1_all=result.r1_all,
-            wr2=result.wr2,
-            goof=result.goof,
-            weighting=(result.weighting.a, result.weighting.b),
-            n_reflections=result.n_reflections,
-            n_observed=result.n_observed,
-            n_parameters=result.n_parameters,
-            n_restraints=result.n_restraints,
             difference_peak=statistics.max(),
             difference_hole=statistics.min(),
             difference_rms=statistics.sigma(),
             max_shift_over_esd=result.max_shift_over_esd,
-            covariance=result.covariance,
-            scale_factor=result.scale_factor,
-            extinction=None,
-            extinction_esd=None,
             composition=cell_contents(result.xray_structure),
             history=(
                 Step("known molecules placed", self.placed.best.r1, n_atoms),
@@ -130,7 +122,7 @@ class MoleculeResult:
                 *([self.doubt] if self.doubt else []),
                 *(f"Against this molecule: {text}." for text in self.judgement.reasons),
             ),
-            refinement=result,
+            **refinement_figures(result),
             riding=self.refined.groups,
         )
 

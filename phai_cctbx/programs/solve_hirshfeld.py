@@ -24,7 +24,7 @@ from phai_cctbx.programs.hirshfeld_stage import (
 from phai_cctbx.programs.model_file import Model, check_hydrogens
 from phai_cctbx.programs.molecule import MoleculeResult
 from phai_cctbx.programs.refinement_files import aspherical_items, write_aspherical
-from phai_cctbx.refinement.completion import Solution, Step
+from phai_cctbx.refinement.completion import Solution, Step, refinement_figures
 from phai_cctbx.refinement.least_squares import prepare_scattering
 from phai_cctbx.refinement.weighting import Weighting
 
@@ -184,26 +184,13 @@ def refined_solution(
     return replace(
         solution,
         xray_structure=structure,
-        r1=refinement.r1,
-        r1_all=refinement.r1_all,
-        wr2=refinement.wr2,
-        goof=refinement.goof,
-        weighting=(refinement.weighting.a, refinement.weighting.b),
-        n_reflections=refinement.n_reflections,
-        n_observed=refinement.n_observed,
-        n_parameters=refinement.n_parameters,
-        n_restraints=refinement.n_restraints,
         difference_peak=residual.peak,
         difference_hole=residual.hole,
         difference_rms=residual.rms,
         max_shift_over_esd=result.cycles[-1].shift_over_esd,
-        covariance=refinement.covariance,
-        scale_factor=refinement.scale_factor,
-        extinction=refinement.extinction,
-        extinction_esd=refinement.extinction_esd,
         history=(*solution.history, *steps),
         warnings=(*solution.warnings, *result.warnings),
-        refinement=refinement,
+        **refinement_figures(refinement),
         riding=(),
         scatterers=result.table.title,
     )

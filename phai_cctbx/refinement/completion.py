@@ -38,6 +38,12 @@ __all__ = ["Solution", "Step", "cell_contents", "complete_structure", "expected_
 CONVERGED = 0.05
 """Largest shift/esd of a refinement that has converged (IUCr)."""
 
+REFINEMENT_FIGURES = (
+    "r1", "r1_all", "wr2", "goof", "n_reflections", "n_observed", "n_parameters", "n_restraints",
+    "covariance", "scale_factor", "extinction", "extinction_esd",
+)  # fmt: skip
+"""Fields of a `Solution` that a `RefinementResult` has by the same names."""
+
 
 @dataclass(frozen=True)
 class Solution:
@@ -168,6 +174,15 @@ def complete_structure(
     return _finish(model)
 
 
+def refinement_figures(result: RefinementResult) -> dict:
+    """The fields of a `Solution` that its last refinement gives, by name."""
+    return {
+        **{name: getattr(result, name) for name in REFINEMENT_FIGURES},
+        "weighting": (result.weighting.a, result.weighting.b),
+        "refinement": result,
+    }
+
+
 def _finish(model: TrialModel) -> Solution:
     """Last refinement with esds, and the verdict."""
     result = model.refine(
@@ -193,27 +208,14 @@ def _finish(model: TrialModel) -> Solution:
     return Solution(
         xray_structure=model.structure,
         solved=solved,
-        r1=result.r1,
-        r1_all=result.r1_all,
-        wr2=result.wr2,
-        goof=result.goof,
-        weighting=(result.weighting.a, result.weighting.b),
-        n_reflections=result.n_reflections,
-        n_observed=result.n_observed,
-        n_parameters=result.n_parameters,
-        n_restraints=result.n_restraints,
         difference_peak=statistics.max(),
         difference_hole=statistics.min(),
         difference_rms=statistics.sigma(),
         max_shift_over_esd=result.max_shift_over_esd,
-        covariance=result.covariance,
-        scale_factor=result.scale_factor,
-        extinction=result.extinction,
-        extinction_esd=result.extinction_esd,
         composition=cell_contents(model.structure),
         history=tuple(model.history),
         warnings=tuple(model.warnings),
-        refinement=result,
+        **refinement_figures(result),
         r1_without_hydrogens=model.r1_without_hydrogens,
         riding=tuple(model.riding),
         absolute_structure=model.absolute_structure,
