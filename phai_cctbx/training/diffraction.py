@@ -46,6 +46,10 @@ class Experiment:
     strain: float = 0.03
 
 
+#: Share of the crystals of which nothing is missing at random; the others draw their share
+#: uniformly up to `Experiment.missing`.
+COMPLETE_SHARE = 0.4
+
 #: Standard deviation of the logarithm of all U_iso of a strained crystal.
 U_VARIATION = 0.3
 
@@ -102,7 +106,9 @@ def collate(
         inverse_d = d_star(crystal.unit_cell, hkl)
         inside = inverse_d <= 1.0 / d_min
         hkl, inverse_d = hkl[inside], inverse_d[inside]
-        hkl = hkl[measured(hkl, inverse_d, experiment.missing * rng.random(), rng)]
+        share_missing = max(0.0, rng.uniform(-COMPLETE_SHARE, 1.0 - COMPLETE_SHARE))
+        share_missing *= experiment.missing / (1.0 - COMPLETE_SHARE)
+        hkl = hkl[measured(hkl, inverse_d, share_missing, rng)]
         described.append(
             describe(crystal.number, crystal.unit_cell, hkl, d_min, grid_points_per_d_min)
         )
