@@ -19,6 +19,7 @@ from phai_cctbx.training.diffraction import Experiment
 from phai_cctbx.training.export import export
 from phai_cctbx.training.loop import Schedule, Trainer
 from phai_cctbx.training.pool import CrystalPool
+from phai_cctbx.training.processes import join_processes, leave_processes
 from phai_cctbx.training.train import PoolFolder
 from phai_cctbx.version import __version__
 
@@ -57,6 +58,10 @@ own structures.
 
 The checkpoint (model name with .ckpt) makes a stopped training go on where it
 was. The model is used by phai_cctbx.solve x.ins model=my_model.pt.
+
+With several GPUs, each in a process of its own:
+
+  torchrun --nproc-per-node 4 --no-python phai_cctbx.train pools=FOLDER model=my_model.pt
 """
     epilog = ""
     datatypes = ["phil"]
@@ -145,7 +150,8 @@ device = None
     def _train(self):
         p = self.params
         torch.set_num_threads(p.threads or torch.get_num_threads())
-        device = torch.device(p.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        kind = p.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        processes = join_processes(kind)
         config, weights, kappa_scale = self._initial()
         if p.structures is not None:
             pools = _Structures(
@@ -163,8 +169,9 @@ device = None
                 Experiment(tuple(p.d_min), p.missing, p.noise),
                 Schedule(p.minutes, p.learning_rate),
                 p.seed,
-                device,
+                processes.device(kind),
                 checkpoint,
+                processes=processes,
             )
         except ValueError as error:
             raise Sorry(f"{error}.") from error
@@ -172,6 +179,9 @@ device = None
             trainer.start_from(weights)
             source += f", from {p.init}"
         trainer.run()
+        leave_processes()
+        if not processes.first:
+            return
         enough = len(pools.held_out) >= FEWEST_HELD_OUT
         if not enough:
             self.logger.write(

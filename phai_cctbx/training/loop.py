@@ -15,7 +15,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from phai_cctbx.training.batches import BatchStream, batches
 from phai_cctbx.training.diffraction import Batch, Diffraction, Experiment, diffract
 from phai_cctbx.training.loss import phase_loss
 from phai_cctbx.training.pool import CrystalPool
+from phai_cctbx.training.processes import ALONE, Processes
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +134,8 @@ class Trainer:
         Written every `checkpoint_minutes`, and read first where it exists.
     n_workers : int
         Processes that prepare batches; none on a CPU, which has enough to do.
+    processes : Processes
+        Those that train together, by default this one alone.
 
     Raises
     ------
@@ -150,8 +153,10 @@ class Trainer:
         device: torch.device,
         checkpoint: Path,
         n_workers: int = 0,
+        processes: Processes = ALONE,
     ):
         torch.manual_seed(seed)
+        self.processes = processes
         self.config, self.pools = config, pools
         self.experiment, self.schedule, self.n_workers = experiment, schedule, n_workers
         self.device, self.checkpoint, self.seed = device, Path(checkpoint), seed
@@ -164,13 +169,14 @@ class Trainer:
         )
         self.step = 0
         self.crystals = 0
+        self.new_crystals = 0  # of this process, since the crystals of all were counted
         self.seconds = 0.0
         self.groups: set[int] = set()
         if self.checkpoint.exists():
             self._resume()
-        self.rng = np.random.default_rng([seed, self.step])
+        self.rng = np.random.default_rng([seed, self.step, processes.rank])
         self.generator = torch.Generator(device=device)
-        self.generator.manual_seed(seed * 1_000_003 + self.step)
+        self.generator.manual_seed(int(self.rng.integers(2**62)))
         self.batches: Iterator[Batch] = iter(())
         self.chains: list[Chain] = []
         pool = pools()
@@ -182,8 +188,9 @@ class Trainer:
         """Go on with a new pool, where there is one."""
         if pool is not None:
             stream = BatchStream(
-                pool, self.experiment, self.config.grid_points_per_d_min, (self.seed, self.step)
-            )
+                pool, self.experiment, self.config.grid_points_per_d_min,
+                (self.seed, self.step, self.processes.rank),
+            )  # fmt: skip
             self.batches = batches(stream, self.n_workers)
 
     def _resume(self) -> None:
@@ -207,6 +214,12 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint, by a temporary name."""
+        for crystals, groups in self.processes.gathered((self.new_crystals, self.groups)):
+            self.crystals += crystals
+            self.groups = self.groups | groups
+        self.new_crystals = 0
+        if not self.processes.first:
+            return
         state = {
             "version": CHECKPOINT_VERSION,
             "config": self.config.as_dict(),
@@ -241,7 +254,7 @@ class Trainer:
     def new_chain(self) -> Chain:
         """A chain on the next batch of crystals."""
         batch = next(self.batches)
-        self.crystals += len(batch.numbers)
+        self.new_crystals += len(batch.numbers)
         self.groups.update(batch.numbers.tolist())
         diffraction = diffract(batch.to(self.device), self.experiment, self.generator)
         if self.rng.random() < TRUE_START_SHARE:
@@ -263,6 +276,7 @@ class Trainer:
         loss = phase_loss(output.float(), diffraction).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self.processes.average_gradients(self.model.parameters())
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         decay = min(self.schedule.ema_decay, (1.0 + self.step) / (10.0 + self.step))
@@ -275,39 +289,55 @@ class Trainer:
         self.step += 1
         return loss.item()
 
+    @contextmanager
+    def _log(self) -> Iterator[Callable[..., None]]:
+        """A function that adds a row to the CSV beside the checkpoint, and to the log."""
+        if not self.processes.first:
+            yield lambda **row: None
+            return
+        path = self.checkpoint.with_suffix(".csv")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = not path.exists()
+        with path.open("a", newline="") as stream:
+            table = csv.DictWriter(stream, LOG_FIELDS)
+            if new:
+                table.writeheader()
+
+            def log(**row) -> None:
+                table.writerow(row)
+                stream.flush()
+                logger.info("%s", " ".join(f"{k} {v}" for k, v in row.items()))
+
+            yield log
+
     def run(self) -> None:
         """Train for the scheduled time; log to a CSV beside the checkpoint."""
         began = time.monotonic()
         budget = 60.0 * self.schedule.minutes
         next_save = 60.0 * self.schedule.checkpoint_minutes
         before, local_step, losses = self.seconds, 0, []
-        log_path = self.checkpoint.with_suffix(".csv")
-        new_log = not log_path.exists()
-        log_path.parent.mkdir(parents=True, exist_ok=True)
-        with log_path.open("a", newline="") as stream:
-            log = csv.DictWriter(stream, LOG_FIELDS)
-            if new_log:
-                log.writeheader()
-            while (elapsed := time.monotonic() - began) < budget:
-                rate = self.learning_rate(elapsed / budget, local_step)
+
+        def elapsed() -> float:
+            return self.processes.time_of_first(time.monotonic() - began, self.device)
+
+        with self._log() as log:
+            while (now := elapsed()) < budget:
+                rate = self.learning_rate(now / budget, local_step)
                 for group in self.optimizer.param_groups:
                     group["lr"] = rate
                 losses.append(self.train_step())
                 local_step += 1
-                self.seconds = before + time.monotonic() - began
+                self.seconds = before + now
                 if local_step % 100 == 0:
-                    row = {
-                        "seconds": round(self.seconds),
-                        "step": self.step,
-                        "crystals": self.crystals,
-                        "loss": round(float(np.mean(losses)), 4),
-                        "learning_rate": round(rate, 6),
-                    }
-                    log.writerow(row)
-                    stream.flush()
-                    logger.info("%s", " ".join(f"{k} {v}" for k, v in row.items()))
+                    log(
+                        seconds=round(self.seconds),
+                        step=self.step,
+                        crystals=self.crystals + self.new_crystals * self.processes.count,
+                        loss=round(float(np.mean(losses)), 4),
+                        learning_rate=round(rate, 6),
+                    )
                     losses.clear()
-                if time.monotonic() - began > next_save:
+                if now > next_save:
                     next_save += 60.0 * self.schedule.checkpoint_minutes
                     self.save()
                     self._take(self.pools())

@@ -2,7 +2,8 @@
 
 Pools are the ``.npz`` files of a folder, which another process
 (``python -m phai_cctbx.training.crystals``) may go on filling: new files are read at every
-checkpoint. The last part of the first pool is held out for scoring.
+checkpoint. The last part of the first pool is held out for scoring. Several GPUs:
+``torchrun --nproc-per-node N -m phai_cctbx.training.train``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from phai_cctbx.training.diffraction import CALCULATED_2A, Experiment
 from phai_cctbx.training.evaluate import evaluate
 from phai_cctbx.training.loop import Schedule, Trainer
 from phai_cctbx.training.pool import CrystalPool
+from phai_cctbx.training.processes import join_processes, leave_processes
 
 logger = logging.getLogger(__name__)
 
@@ -61,9 +63,7 @@ class PoolFolder:
             logger.info("%s: %d crystals, %d in all", path, len(crystals), len(self._crystals))
         if not new:
             return None
-        return CrystalPool(
-            self._crystals, self.budget, self.largest_batch, self.acentric_share
-        )
+        return CrystalPool(self._crystals, self.budget, self.largest_batch, self.acentric_share)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -96,10 +96,9 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     torch.set_num_threads(options.threads)
-    device = torch.device(options.device)
-    pools = PoolFolder(
-        options.pools, options.budget, options.largest_batch, options.acentric_share
-    )
+    processes = join_processes(options.device)
+    device = processes.device(options.device)
+    pools = PoolFolder(options.pools, options.budget, options.largest_batch, options.acentric_share)
     config = OperatorConfig(
         channels=options.channels,
         scalars=options.channels,
@@ -115,15 +114,17 @@ def main(arguments: list[str] | None = None) -> None:
         device,
         options.checkpoint,
         options.workers,
+        processes,
     )
     if options.weights and not trainer.step:
         trainer.start_from(load_model(options.weights)[0].state_dict())
     logger.info("%d parameters", sum(p.numel() for p in trainer.model.parameters()))
     trainer.run()
+    leave_processes()
+    if not processes.first:
+        return
     for kind, wanted in (("centrosymmetric", True), ("non-centrosymmetric", False)):
-        crystals = [
-            c for c in pools.held_out if space_group(c.number).centrosymmetric is wanted
-        ]
+        crystals = [c for c in pools.held_out if space_group(c.number).centrosymmetric is wanted]
         if crystals:
             found = evaluate(
                 trainer.average, crystals, CALCULATED_2A, config.grid_points_per_d_min,
