@@ -102,6 +102,10 @@ missing = 0.2
 noise = 0.08
   .type = float(value_min=0)
   .help = Largest relative error of an amplitude
+polarity = 0
+  .type = float(value_min=0)
+  .help = Electrons that a bond moves, per unit of the difference in electronegativity: 0 makes \
+          spherical neutral atoms, 0.11 is near to Hirshfeld atoms
 batch_budget = 1e6
   .type = float
   .help = Size of a batch in A^6
@@ -166,7 +170,7 @@ device = None
             trainer = Trainer(
                 config,
                 pools,
-                Experiment(tuple(p.d_min), p.missing, p.noise),
+                Experiment(tuple(p.d_min), p.missing, p.noise, polarity=p.polarity),
                 Schedule(p.minutes, p.learning_rate),
                 p.seed,
                 processes.device(kind),

@@ -1,4 +1,6 @@
-"""X-ray form factors, radii and volumes of the elements 1 to 96, as arrays over the atomic number.
+"""X-ray form factors, radii, volumes and electronegativities of the elements 1 to 96.
+
+All are arrays over the atomic number.
 
 The table ``elements.json`` is made by ``gen_elements.py``, which names the sources. Row 0 of every
 array pads: an atom of atomic number 0 scatters nothing.
@@ -32,9 +34,17 @@ COVALENT_RADII = _column("covalent_radius")
 VAN_DER_WAALS_RADII = _column("van_der_waals_radius")
 #: Average volume of an atom in molecular crystals, A^3, shape (97,).
 ATOMIC_VOLUMES = _column("volume")
+#: Electronegativities, Pauling's scale, shape (97,); 0 where none is given.
+ELECTRONEGATIVITIES = _column("electronegativity")
 
-_GAUSSIANS = np.zeros((len(SYMBOLS), 9))
-_GAUSSIANS[1:] = [row["a"] + row["b"] + [row["c"]] for row in _ROWS]
+#: The number, after those of the elements, of one electron of charge that an atom gained: a
+#: Gaussian, exp(-4 A^2 s^2). Of the widths tried it fits Hirshfeld atoms best.
+CHARGE = len(SYMBOLS)
+CHARGE_WIDTH = 4.0
+
+_GAUSSIANS = np.zeros((len(SYMBOLS) + 1, 9))
+_GAUSSIANS[1:CHARGE] = [row["a"] + row["b"] + [row["c"]] for row in _ROWS]
+_GAUSSIANS[CHARGE, [0, 4]] = 1.0, CHARGE_WIDTH
 
 
 @functools.lru_cache(maxsize=8)

@@ -7,7 +7,8 @@ Sources: form factors, International Tables C (1992), table 6.1.1.4, from
 Trans. (2008) 2832, from ``cctbx.eltbx.covalent_radii``; van der Waals radii, Bondi, J. Phys. Chem.
 68 (1964) 441, completed by the Blue Obelisk Data Repository, from RDKit; volumes, average volume
 of an atom in molecular crystals, Hofmann, Acta Cryst. B58 (2002) 489 (the cube of the covalent
-radius times ``VOLUME_PER_RADIUS_CUBED`` where none is listed below).
+radius times ``VOLUME_PER_RADIUS_CUBED`` where none is listed below); electronegativities, Pauling's
+scale, CRC Handbook of Chemistry and Physics, 97th ed. (0 where none is listed below).
 """
 
 from __future__ import annotations
@@ -31,6 +32,11 @@ HOFMANN_VOLUMES = {
     "Ru": 37.3, "Rh": 31.2, "Pd": 35.0, "Ag": 35.0, "Cd": 51.0, "In": 55.0, "Sn": 52.8,
     "Sb": 48.0, "Te": 46.7, "I": 46.2, "Cs": 46.0, "Ba": 66.0,
 }  # fmt: skip
+#: Elements that form polar covalent bonds.
+ELECTRONEGATIVITIES = {
+    "H": 2.20, "B": 2.04, "C": 2.55, "N": 3.04, "O": 3.44, "F": 3.98, "Si": 1.90, "P": 2.19,
+    "S": 2.58, "Cl": 3.16, "As": 2.18, "Se": 2.55, "Br": 2.96, "I": 2.66,
+}  # fmt: skip
 
 
 def element(atomic_number: int, periodic_table) -> dict:
@@ -47,6 +53,7 @@ def element(atomic_number: int, periodic_table) -> dict:
         "covalent_radius": round(radius, 2),
         "van_der_waals_radius": round(periodic_table.GetRvdw(atomic_number), 2),
         "volume": round(volume, 2),
+        "electronegativity": ELECTRONEGATIVITIES.get(symbol, 0.0),
     }
 
 

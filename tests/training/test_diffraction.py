@@ -19,9 +19,10 @@ from phai_cctbx.training.diffraction import (  # noqa: E402
     collate,
     diffract,
     measured,
+    polarised,
     structure_factors,
 )
-from phai_cctbx.training.elements import SYMBOLS  # noqa: E402
+from phai_cctbx.training.elements import CHARGE, SYMBOLS  # noqa: E402
 
 CELLS = {
     2: (6.2, 7.0, 7.7, 80, 95, 102), 14: (7.1, 6.3, 8.2, 90, 100, 90),
@@ -100,3 +101,36 @@ def test_noise_moves_amplitudes_as_asked():
 def test_kinds_do_not_mix():
     with pytest.raises(ValueError, match="centrosymmetric"):
         collate([artificial(14), artificial(19)], CALCULATED_2A, 3.0, np.random.default_rng(0))
+
+
+def urea():
+    """A molecule of urea in P-1, internuclear distances."""
+    cartesian = np.array([
+        [0.0, 0.0, 0.0], [0.0, 0.0, 1.26], [1.145, 0.0, -0.685], [-1.145, 0.0, -0.685],
+        [2.0, 0.0, -0.16], [1.145, 0.0, -1.69], [-2.0, 0.0, -0.16], [-1.145, 0.0, -1.69],
+    ])  # fmt: skip
+    return Crystal(
+        2, np.array([6.0, 5.0, 6.0, 90.0, 90.0, 90.0]), cartesian / [6.0, 5.0, 6.0] + 0.25,
+        np.array([6, 8, 7, 7, 1, 1, 1, 1]), np.ones(8), np.full(8, 0.02),
+    )  # fmt: skip
+
+
+def test_bonds_move_charge_and_keep_the_crystal_neutral():
+    crystal = polarised(urea(), 0.11)
+    charges = crystal.occupancies[8:]
+    assert (crystal.atomic_numbers[8:] == CHARGE).all() and len(charges) == 8
+    assert charges.sum() == pytest.approx(0.0, abs=1e-12)
+    carbon, oxygen, nitrogen, hydrogen = charges[[0, 1, 2, 4]]
+    assert oxygen == pytest.approx(0.11 * (3.44 - 2.55))
+    assert nitrogen > 0.2 and carbon < -0.1 and hydrogen < -0.05
+
+
+def test_polarity_changes_the_amplitudes_as_hirshfeld_atoms_do():
+    def amplitudes(polarity):
+        experiment = Experiment((2.0, 2.0), 0.0, 0.0, strain=0.0, polarity=polarity)
+        batch = collate([urea()], experiment, 2.5, np.random.default_rng(0))
+        return structure_factors(batch).square().sum(1).sqrt()[0]
+
+    neutral, polar = amplitudes(0.0), amplitudes(0.11)
+    difference = (polar - neutral).abs().sum() / neutral.sum()
+    assert 0.01 < difference < 0.06
