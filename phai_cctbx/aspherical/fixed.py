@@ -8,16 +8,12 @@ turns.
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import replace
-
-import numpy as np
 
 # cctbx
 from cctbx import miller, xray
 
-from phai_cctbx.aspherical import tables
-from phai_cctbx.aspherical.hirshfeld import Cycle, FormFactors, HirshfeldResult, HirshfeldSettings
+from phai_cctbx.aspherical.hirshfeld import FormFactors, HirshfeldResult, HirshfeldSettings, Turns
 from phai_cctbx.aspherical.quantum import Quantum
 from phai_cctbx.refinement.molecule_refinement import MoleculeRefinement, refine_with_table
 
@@ -64,36 +60,16 @@ def refine_with_fixed_form_factors(
     Sorry
         Where a calculation fails.
     """
-    started = time.time()
     f_sq, f_obs = f_sq.common_sets(f_obs)
     form_factors = FormFactors(quantum, replace(settings, rigid=True))
-    spherical = refined.refinement
-    cycles, table, converged = [], None, False
+    turns = Turns(form_factors, f_sq.indices(), table_path)
+    spherical, converged = refined.refinement, False
     for number in range(1, MAX_CYCLES + 1):
-        clock = time.time()
-        structure, previous = refined.refinement.xray_structure, table
-        table, charge_change = form_factors(
-            structure, f_sq.indices(), f"Hirshfeld atoms, {quantum.method.description()}, fixed"
-        )
-        warnings = tables.validate(table, structure, f_sq.indices(), "Hirshfeld form factors")
-        tables.write_tsc(table_path, table)
-        middle = time.time()
-        refined = refine_with_table(refined, f_sq, f_obs, str(table_path), seed)
+        structure = refined.refinement.xray_structure
+        refined = refine_with_table(refined, f_sq, f_obs, turns.renew_table(structure), seed)
         result = refined.refinement
+        turns.record(result)
         shift = largest_shift(structure, result.xray_structure)
-        change = np.inf if previous is None else float(np.abs(table.values - previous.values).max())
-        cycles.append(
-            Cycle(
-                number,
-                result.r1,
-                result.wr2,
-                float("nan"),
-                change,
-                charge_change,
-                middle - clock,
-                time.time() - middle,
-            )
-        )
         logger.info(
             "Fixed form factors, turn %d: R1 %.4f, held-out R %.4f, largest shift %.4f A",
             number,
@@ -105,24 +81,8 @@ def refine_with_fixed_form_factors(
             converged = True
             break
     if not converged:
-        warnings.append(f"Fixed form factors: atoms still move by {shift:.4f} A")
-    return refined, HirshfeldResult(
-        refinement=result,
-        independent_atoms=spherical,
-        table=table,
-        cycles=tuple(cycles),
-        converged=converged,
-        charges=form_factors.charges,
-        cluster_radius=settings.cluster_radius,
-        molecules=form_factors.molecules,
-        warnings=tuple(warnings),
-        seconds={
-            "form_factors": sum(c.seconds_form_factors for c in cycles),
-            "least_squares": sum(c.seconds_refinement for c in cycles),
-            "total": time.time() - started,
-        },
-        fixed=True,
-    )
+        turns.warnings.append(f"Fixed form factors: atoms still move by {shift:.4f} A")
+    return refined, turns.result(result, spherical, converged)
 
 
 def largest_shift(before: xray.structure, after: xray.structure) -> float:

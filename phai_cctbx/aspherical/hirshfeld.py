@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -358,6 +357,82 @@ class FormFactors:
         return with_dipoles(positions, point_charges, point_dipoles)
 
 
+class Turns:
+    """Form factors and least squares in turn: the table of the last turn, and a record of all.
+
+    Parameters
+    ----------
+    form_factors : FormFactors
+    indices : flex.miller_index
+    table_path : path-like
+        Where the table of the last turn is kept.
+    """
+
+    def __init__(self, form_factors: FormFactors, indices, table_path):
+        self.form_factors = form_factors
+        self.indices = indices
+        self.table_path = str(table_path)
+        self.table = None
+        self.cycles = []
+        self.warnings = []
+        self.seconds = {}
+        self._began = time.time()
+
+    def renew_table(self, structure: xray.structure) -> str:
+        """Calculate, check and write the table for a structure; the path of the file."""
+        self._turn_began, previous = time.time(), self.table
+        title = f"Hirshfeld atoms, {self.form_factors.quantum.method.description()}"
+        if self.form_factors.settings.rigid:
+            title += ", fixed"
+        self.table, self._charge_change = self.form_factors(structure, self.indices, title)
+        self.warnings = tables.validate(
+            self.table, structure, self.indices, "Hirshfeld form factors"
+        )
+        tables.write_tsc(self.table_path, self.table)
+        self._change = np.inf
+        if previous is not None:
+            self._change = float(np.abs(self.table.values - previous.values).max())
+        self._refinement_began = time.time()
+        return self.table_path
+
+    def record(self, refinement: RefinementResult, shift_over_esd: float = float("nan")) -> Cycle:
+        """Note what the least squares with the present table led to."""
+        cycle = Cycle(
+            number=len(self.cycles) + 1,
+            r1=refinement.r1,
+            wr2=refinement.wr2,
+            shift_over_esd=shift_over_esd,
+            form_factor_change=self._change,
+            charge_change=self._charge_change,
+            seconds_form_factors=self._refinement_began - self._turn_began,
+            seconds_refinement=time.time() - self._refinement_began,
+        )
+        self.cycles.append(cycle)
+        return cycle
+
+    def result(self, refinement, independent_atoms, converged: bool) -> HirshfeldResult:
+        """All turns, with the refinements after the last and before the first."""
+        settings = self.form_factors.settings
+        return HirshfeldResult(
+            refinement=refinement,
+            independent_atoms=independent_atoms,
+            table=self.table,
+            cycles=tuple(self.cycles),
+            converged=converged,
+            charges=self.form_factors.charges,
+            cluster_radius=settings.cluster_radius,
+            molecules=self.form_factors.molecules,
+            warnings=tuple(self.warnings),
+            seconds={
+                **self.seconds,
+                "form_factors": sum(c.seconds_form_factors for c in self.cycles),
+                "least_squares": sum(c.seconds_refinement for c in self.cycles),
+                "total": time.time() - self._began,
+            },
+            fixed=settings.rigid,
+        )
+
+
 def as_calculated(fragment: Fragment) -> Molecule:
     """A fragment with the charge that its valences ask for, and the lowest multiplicity."""
     molecule = fragment.molecule()
@@ -450,6 +525,7 @@ def refine_hirshfeld(
     """
     settings = settings or HirshfeldSettings()
     tell = progress or logger.info
+    turns = Turns(FormFactors(quantum, settings, conformers), f_sq.indices(), table_path)
     started = time.time()
     least_squares = LeastSquares(f_sq, wavelength, settings, weighting, extinction, **keywords)
     spherical = least_squares(free_hydrogens(structure, anisotropic=False))
@@ -458,42 +534,17 @@ def refine_hirshfeld(
         f"independent atoms: R1 {spherical.r1:.4f}, wR2 {spherical.wr2:.4f}, "
         f"GooF {spherical.goof:.2f}"
     )
-    seconds = {"independent_atoms": time.time() - started}
+    turns.seconds["independent_atoms"] = time.time() - started
     anisotropic = anisotropic_hydrogens(structure, f_sq, settings.hydrogens)
-    form_factors = FormFactors(quantum, settings, conformers)
     model = free_hydrogens(spherical.xray_structure, anisotropic)
-    cycles, warnings, table, converged = [], [], None, False
-    result = spherical
+    result, converged = spherical, False
     for number in range(1, settings.max_cycles + 1):
-        clock = time.time()
-        previous_table = table
-        table, charge_change = form_factors(
-            model, f_sq.indices(), f"Hirshfeld atoms, {quantum.method.description()}"
-        )
-        warnings = tables.validate(table, model, f_sq.indices(), "Hirshfeld form factors")
-        tables.write_tsc(table_path, table)
-        middle = time.time()
-        result = least_squares(model, str(Path(table_path)))
+        path = turns.renew_table(model)
+        result = least_squares(model, path)
         if number == 2:
-            result = least_squares.try_extinction(result, str(Path(table_path)))
+            result = least_squares.try_extinction(result, path)
         shift = largest_shift_over_esd(model, result)
-        change = (
-            np.inf
-            if previous_table is None
-            else float(np.abs(table.values - previous_table.values).max())
-        )
-        cycles.append(
-            Cycle(
-                number,
-                result.r1,
-                result.wr2,
-                shift,
-                change,
-                charge_change,
-                middle - clock,
-                time.time() - middle,
-            )
-        )
+        change = turns.record(result, shift).form_factor_change
         tell(
             f"HAR cycle {number}: R1 {result.r1:.4f}, wR2 {result.wr2:.4f}, GooF "
             f"{result.goof:.2f}, shift/esd {shift:.3f}, change of f {change:.4f} e"
@@ -503,25 +554,11 @@ def refine_hirshfeld(
             converged = True
             break
     if not converged:
-        warnings.append(
+        turns.warnings.append(
             f"HAR did not converge in {settings.max_cycles} cycles: shift/esd "
             f"{shift:.3f}, change of f {change:.4f} e"
         )
-    seconds["form_factors"] = sum(c.seconds_form_factors for c in cycles)
-    seconds["least_squares"] = sum(c.seconds_refinement for c in cycles)
-    seconds["total"] = time.time() - started
-    return HirshfeldResult(
-        refinement=result,
-        independent_atoms=spherical,
-        table=table,
-        cycles=tuple(cycles),
-        converged=converged,
-        charges=form_factors.charges,
-        cluster_radius=settings.cluster_radius,
-        molecules=form_factors.molecules,
-        warnings=tuple(warnings),
-        seconds=seconds,
-    )
+    return turns.result(result, spherical, converged)
 
 
 def largest_shift_over_esd(before: xray.structure, after: RefinementResult) -> float:
