@@ -22,7 +22,6 @@ from cctbx import miller
 from cctbx.array_family import flex
 from smtbx.ab_initio import charge_flipping
 
-from phai_cctbx.phasing.density_modification import DELTA_OVER_SIGMA
 from phai_cctbx.phasing.normalisation import expected_intensity, unique_amplitudes
 from phai_cctbx.phasing.peak_model import CONVINCING, HALF_RIGHT_CC, PeakModel
 from phai_cctbx.phasing.result import PhasingResult
@@ -31,6 +30,8 @@ from phai_cctbx.phasing.symmetrisation import symmetrise
 
 logger = logging.getLogger(__name__)
 
+#: Flipping threshold in standard deviations of the map (smtbx's choice).
+DELTA_OVER_SIGMA = 1.1
 #: Cycles in which the flipping threshold follows the map.
 _SETTLING_CYCLES = 10
 #: Cycles between two looks at the phases.

@@ -1,9 +1,8 @@
-"""Charge flipping and low-density elimination in the space group, from phases that are known.
+"""Low-density elimination in the space group, from phases that are known.
 
 Phases of unique reflections are expanded by symmetry, synthesised, modified and analysed again,
-so that symmetry holds in every cycle and the origin never moves. Charge flipping after Oszlanyi &
-Suto, Acta Cryst. A60, 134, 2004; low-density elimination after Shiono & Woolfson, Acta Cryst.
-A48, 451, 1992, in the form of Tanaka et al. (2001), as in smtbx.
+so that symmetry holds in every cycle and the origin never moves. After Shiono & Woolfson, Acta
+Cryst. A48, 451, 1992, in the form of Tanaka et al. (2001), as in smtbx.
 """
 
 from __future__ import annotations
@@ -16,8 +15,6 @@ from cctbx import miller
 
 from phai_cctbx.phasing.symmetrisation import point_operations
 
-#: Flipping threshold in standard deviations of the map (smtbx's choice).
-DELTA_OVER_SIGMA = 1.1
 #: Reference density of low-density elimination over the mean positive density.
 _RHO_C_SHARE = 0.2
 
@@ -82,11 +79,6 @@ class SymmetricMap:
         """Structure factors of the unique reflections, the inverse of `synthesis`."""
         values = fft.rfftn(density).ravel()[self._unique]
         return np.where(self._unique_is_mate, values.conj(), values)
-
-
-def flip(density: np.ndarray, delta_over_sigma: float = DELTA_OVER_SIGMA) -> np.ndarray:
-    """The sign of density below a threshold changed."""
-    return np.where(density < delta_over_sigma * density.std(), -density, density)
 
 
 def eliminate_low_density(density: np.ndarray) -> np.ndarray:

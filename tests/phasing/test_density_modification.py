@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from phai_cctbx.phasing.density_modification import SymmetricMap, eliminate_low_density, flip
+from phai_cctbx.phasing.density_modification import SymmetricMap, eliminate_low_density
 
 
 @pytest.mark.parametrize("symbol", ["P1", "P-1", "C2", "P212121", "R-3:H", "I41/a:2", "F23"])
@@ -23,14 +23,6 @@ def test_the_map_is_the_one_of_cctbx(random_crystal, symbol):
     reference = fft_map.real_map_unpadded().as_numpy_array()
     assert density.max() / density.std() == pytest.approx(reference.max(), rel=0.1)
     assert density.mean() == pytest.approx(0, abs=1e-9 * density.max())
-
-
-def test_flipping_changes_signs_only():
-    density = np.random.default_rng(0).normal(size=(8, 8, 8))
-    flipped = flip(density)
-    assert np.abs(flipped) == pytest.approx(np.abs(density))
-    assert flipped[density > 1.2].min() > 0
-    assert (flipped[density < 1.0] == -density[density < 1.0]).all()
 
 
 def test_low_density_goes_and_high_density_stays():
