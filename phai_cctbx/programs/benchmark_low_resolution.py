@@ -17,10 +17,10 @@ from cctbx import xray
 from phai_cctbx.aspherical.fixed import refine_with_fixed_form_factors
 from phai_cctbx.io.read import read
 from phai_cctbx.io.write_summary import plain
-from phai_cctbx.phasing.normalisation import prepare
 from phai_cctbx.programs.benchmark_entries import Entry, reference_structure
 from phai_cctbx.programs.benchmark_molecule import TOLERANCE, molecule_of
 from phai_cctbx.programs.benchmark_rows import Row
+from phai_cctbx.programs.crystal_input import prepare_crystal
 from phai_cctbx.programs.hirshfeld_stage import HirshfeldParameters, table_beside
 from phai_cctbx.programs.molecule import build_molecules
 from phai_cctbx.refinement.comparison import compare
@@ -47,12 +47,7 @@ def run(entry: Entry, settings) -> Row:
     began = time.monotonic()
     smiles, copies = molecule_of(entry, settings.molecules)
     data = read(entry.data_path)
-    prepared = prepare(
-        data.observations,
-        d_min=settings.d_min,
-        composition=data.composition.unit_cell_contents,
-        radiation=data.radiation,
-    )
+    prepared = prepare_crystal(data, settings.d_min)
     known = build_molecules(data, prepared, [smiles], [copies] if copies else [], [], settings.seed)
     placed = time.monotonic()
     parameters = HirshfeldParameters()

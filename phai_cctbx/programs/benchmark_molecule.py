@@ -23,7 +23,6 @@ from phai_cctbx.building.molecule import read_molecules
 from phai_cctbx.io.crystal_data import Composition, CrystalData
 from phai_cctbx.io.read import read
 from phai_cctbx.phasing.neural import NeuralPhaser
-from phai_cctbx.phasing.normalisation import prepare
 from phai_cctbx.phasing.scoring import score_r
 from phai_cctbx.programs.benchmark_decoys import KINDS as WRONG_KINDS
 from phai_cctbx.programs.benchmark_decoys import wrong_molecules
@@ -32,6 +31,7 @@ from phai_cctbx.programs.benchmark_phasing import CALCULATED_D_MIN
 from phai_cctbx.programs.benchmark_rows import Row
 from phai_cctbx.programs.benchmark_table import failure_lines, solution_header
 from phai_cctbx.programs.benchmark_table import solution_line as line
+from phai_cctbx.programs.crystal_input import prepare_crystal
 from phai_cctbx.programs.molecule import MoleculeResult, build_molecules
 from phai_cctbx.refinement.comparison import compare
 from phai_cctbx.refinement.completion import cell_contents
@@ -72,12 +72,7 @@ def run(entry: Entry, settings) -> Row:
     else:
         smiles, copies = molecule_of_model(entry)
         data = calculated_data(entry, reference, settings.d_min, settings.seed)
-    prepared = prepare(
-        data.observations,
-        d_min=settings.d_min,
-        composition=data.composition.unit_cell_contents,
-        radiation=data.radiation,
-    )
+    prepared = prepare_crystal(data, settings.d_min)
     said: list[str] = []
     phases: list = []
 

@@ -19,13 +19,13 @@ from libtbx.utils import Sorry
 
 from phai_cctbx.io.read import read
 from phai_cctbx.phasing.auto import make_phaser
-from phai_cctbx.phasing.normalisation import prepare
 from phai_cctbx.phasing.result import PhasingResult
 from phai_cctbx.phasing.scoring import R_SOLVED, apply_match, score_r
 from phai_cctbx.programs.benchmark_entries import KINDS, MEASURED, Entry, reference_structure
 from phai_cctbx.programs.benchmark_rows import Row
 from phai_cctbx.programs.benchmark_table import NOT_TRAINED
 from phai_cctbx.programs.benchmark_table import phasing_table as table
+from phai_cctbx.programs.crystal_input import prepare_crystal
 
 #: Kinds of entries that the job runs on.
 JOB_KINDS = KINDS
@@ -151,14 +151,7 @@ def true_data(entry: Entry, d_min: float | None) -> TrueData:
     """
     model = reference_structure(entry.model_path)
     if entry.kind == MEASURED:
-        data = read(entry.data_path)
-        prepared = prepare(
-            data.observations,
-            d_min=d_min,
-            composition=data.composition.unit_cell_contents,
-            radiation=data.radiation,
-        )
-        f_obs = prepared.f_obs
+        f_obs = prepare_crystal(read(entry.data_path), d_min).f_obs
         f_calc = f_obs.structure_factors_from_scatterers(model, algorithm="direct").f_calc()
     else:
         f_calc = model.structure_factors(

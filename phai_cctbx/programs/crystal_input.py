@@ -8,6 +8,9 @@ from pathlib import Path
 # cctbx
 from libtbx.utils import Sorry
 
+from phai_cctbx.io.crystal_data import CrystalData
+from phai_cctbx.phasing.normalisation import PreparedData, prepare
+
 #: Endings of files that hold reflections and may stand beside a file with the cell.
 REFLECTION_FILES = (".hkl", ".fcf")
 
@@ -53,3 +56,25 @@ def check_crystal_input(path, d_min: float | None, expected: str) -> None:
         raise Sorry(f"No input: name {expected}.")
     if d_min is not None and not (math.isfinite(d_min) and d_min > 0):
         raise Sorry(f"d_min={d_min}: a resolution in A is expected, such as d_min=1.2.")
+
+
+def prepare_crystal(data: CrystalData, d_min: float | None) -> PreparedData:
+    """Merged intensities and amplitudes of what was read, with its own contents and radiation.
+
+    Parameters
+    ----------
+    data : CrystalData
+    d_min : float or None
+        Resolution limit in A, all data where None.
+
+    Raises
+    ------
+    libtbx.utils.Sorry
+        If no usable reflections are left.
+    """
+    return prepare(
+        data.observations,
+        d_min=d_min,
+        composition=data.composition.unit_cell_contents,
+        radiation=data.radiation,
+    )

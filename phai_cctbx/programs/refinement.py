@@ -24,10 +24,9 @@ from phai_cctbx.aspherical.residual_density import ResidualDensity, analyse_resi
 from phai_cctbx.io.atomic_file import write_text
 from phai_cctbx.io.read import read
 from phai_cctbx.io.write_summary import write_json
-from phai_cctbx.phasing.normalisation import prepare
 from phai_cctbx.programs import report
 from phai_cctbx.programs.command import log_to
-from phai_cctbx.programs.crystal_input import check_crystal_input
+from phai_cctbx.programs.crystal_input import check_crystal_input, prepare_crystal
 from phai_cctbx.programs.hirshfeld_stage import (
     ASPHERICAL_EXTENSIONS,
     HAR,
@@ -231,12 +230,7 @@ def refine_model(
     with log_to(log):
         _log(f"phai_cctbx {__version__}: refinement of {path}, scattering {scattering}")
         data = read(path, hkl)
-        prepared = prepare(
-            data.observations,
-            d_min=d_min,
-            composition=data.composition.unit_cell_contents,
-            radiation=data.radiation,
-        )
+        prepared = prepare_crystal(data, d_min)
         _log(*report.heading("Data"), *report.data_lines(data, prepared))
         model = model or read_model(path)
         structure = model.xray_structure.deep_copy_scatterers()
