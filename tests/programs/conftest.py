@@ -25,6 +25,23 @@ HKLF 4
 END
 """
 
+#: Urea at 60 K, up to what a model adds.
+UREA_HEADER = """TITL urea
+CELL 0.71073 5.5650 5.5650 4.6840 90 90 90
+ZERR 2 0 0 0 0 0 0
+LATT -1
+SYMM Y,-X,-Z
+SYMM -Y,X,-Z
+SYMM X+1/2,-Y+1/2,-Z
+SYMM -X+1/2,Y+1/2,-Z
+SYMM -X,-Y,Z
+SYMM -Y+1/2,-X+1/2,Z
+SYMM Y+1/2,X+1/2,Z
+SFAC C H N O
+UNIT 2 8 4 2
+TEMP -213
+"""
+
 
 @dataclass(frozen=True)
 class Simulated:
@@ -44,6 +61,26 @@ def simulate_intensities(structure, d_min, relative_sigma=0.03, seed=20):
     return f_sq.customized_copy(
         data=flex.double(noisy * scale), sigmas=flex.double(sigmas * scale)
     ).set_observation_type_xray_intensity()
+
+
+@pytest.fixture
+def write_urea(tmp_path, monkeypatch):
+    """Write urea files into an empty current folder, which is returned.
+
+    Called with the rest of the SHELX file, its extension, (index, intensity) pairs, and the
+    sigmas as a constant and a share of each intensity.
+    """
+    monkeypatch.chdir(tmp_path)
+
+    def write(rest, extension, intensities, sigma):
+        (tmp_path / f"urea.{extension}").write_text(UREA_HEADER + rest + "HKLF 4\nEND\n")
+        with open(tmp_path / "urea.hkl", "w") as stream:
+            for index, value in [*intensities, ((0, 0, 0), None)]:
+                numbers = (0, 0) if value is None else (value, sigma[0] + sigma[1] * value)
+                stream.write("{:4d}{:4d}{:4d}{:8.2f}{:8.2f}\n".format(*index, *numbers))
+        return tmp_path
+
+    return write
 
 
 @pytest.fixture

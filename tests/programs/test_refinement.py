@@ -1,6 +1,7 @@
 """phai_cctbx.refine: models in, files out, and what it refuses."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -13,45 +14,24 @@ from phai_cctbx.programs.hirshfeld_stage import parse_charges
 from phai_cctbx.programs.model_file import read_model
 from phai_cctbx.refinement.least_squares import prepare_scattering
 
-MODEL = """TITL urea
-CELL 0.71073 5.5650 5.5650 4.6840 90 90 90
-ZERR 2 0 0 0 0 0 0
-LATT -1
-SYMM Y,-X,-Z
-SYMM -Y,X,-Z
-SYMM X+1/2,-Y+1/2,-Z
-SYMM -X+1/2,Y+1/2,-Z
-SYMM -X,-Y,Z
-SYMM -Y+1/2,-X+1/2,Z
-SYMM Y+1/2,X+1/2,Z
-SFAC C H N O
-UNIT 2 8 4 2
-TEMP -213
-WGHT 0.02 0.0
+MODEL = """WGHT 0.02 0.0
 FVAR 1.0
 C1   1  10.000000 10.500000  0.3275  10.25  0.0100
 O1   4  10.000000 10.500000  0.5955  10.25  0.0120
 N1   3   0.144700  0.644700  0.1785  10.50  0.0140
 H1   2   0.252000  0.752000  0.2800  10.50  0.0300
 H2   2   0.143100  0.643100 -0.0100  10.50  0.0300
-HKLF 4
-END
 """
 
 
 @pytest.fixture
-def urea_files(tmp_path, monkeypatch):
+def urea_files(write_urea):
     """urea.res and urea.hkl with amplitudes of spherical atoms, in an empty working folder."""
-    (tmp_path / "urea.res").write_text(MODEL)
-    urea = read_model(tmp_path / "urea.res").xray_structure
+    folder = write_urea(MODEL, "res", [], sigma=(0, 0))
+    urea = read_model(folder / "urea.res").xray_structure
     f_sq = urea.structure_factors(d_min=0.7, anomalous_flag=False).f_calc().as_intensity_array()
-    with open(tmp_path / "urea.hkl", "w") as stream:
-        for index, value in f_sq:
-            indices = "".join(f"{h:4d}" for h in index)
-            stream.write(f"{indices}{10 * value:8.2f}{0.05 + 0.1 * value:8.2f}\n")
-        stream.write(f"{0:4d}{0:4d}{0:4d}{0:8.2f}{0:8.2f}\n")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    write_urea(MODEL, "res", ((h, 10 * x) for h, x in f_sq), sigma=(0.05, 0.01))
+    return folder
 
 
 def test_command_writes_all_files_and_repeats_from_its_eff(urea_files):
@@ -89,17 +69,18 @@ def test_wrong_scattering_is_refused(urea_files, capsys):
     assert not list(urea_files.glob("urea_phai*"))
 
 
-def test_models_that_cannot_be_refined(tmp_path):
-    twin = tmp_path / "twin.res"
-    twin.write_text(MODEL.replace("WGHT", "TWIN 0 1 0 1 0 0 0 0 -1\nWGHT"))
+def test_models_that_cannot_be_refined(urea_files):
+    model = Path("urea.res").read_text()
+    twin = urea_files / "twin.res"
+    twin.write_text(model.replace("WGHT", "TWIN 0 1 0 1 0 0 0 0 -1\nWGHT"))
     with pytest.raises(Sorry, match="TWIN"):
         read_model(twin)
-    empty = tmp_path / "empty.res"
-    empty.write_text("\n".join(MODEL.splitlines()[:16]) + "\nHKLF 4\nEND\n")
+    empty = urea_files / "empty.res"
+    empty.write_text(model.partition("C1 ")[0] + "HKLF 4\nEND\n")
     with pytest.raises(Sorry, match="no atoms"):
         read_model(empty)
-    broken = tmp_path / "broken.res"
-    broken.write_text(MODEL.replace("10.000000 10.500000  0.3275", "10.0 x 0.3"))
+    broken = urea_files / "broken.res"
+    broken.write_text(model.replace("10.000000 10.500000  0.3275", "10.0 x 0.3"))
     with pytest.raises(Sorry, match="broken.res"):
         read_model(broken)
 
@@ -113,9 +94,9 @@ def test_charges_given_as_text():
         parse_charges("Cl")
 
 
-def test_model_keeps_weights_temperature_and_parts(tmp_path):
-    path = tmp_path / "x.res"
-    path.write_text(MODEL.replace("H2   2", "PART 1\nH2   2"))
+def test_model_keeps_weights_temperature_and_parts(urea_files):
+    path = urea_files / "x.res"
+    path.write_text(Path("urea.res").read_text().replace("H2   2", "PART 1\nH2   2"))
     model = read_model(path)
     assert (model.weighting.a, model.temperature) == (0.02, -213)
     assert model.conformers == (0, 0, 0, 0, 1)

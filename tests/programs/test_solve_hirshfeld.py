@@ -16,27 +16,9 @@ from phai_cctbx.aspherical.neutron import hydrogen_bond_lengths
 from phai_cctbx.programs import hirshfeld_stage, pipeline
 from phai_cctbx.programs.hirshfeld_stage import HirshfeldParameters
 
-HEADER = """TITL urea
-CELL 0.71073 5.5650 5.5650 4.6840 90 90 90
-ZERR 2 0 0 0 0 0 0
-LATT -1
-SYMM Y,-X,-Z
-SYMM -Y,X,-Z
-SYMM X+1/2,-Y+1/2,-Z
-SYMM -X+1/2,Y+1/2,-Z
-SYMM -X,-Y,Z
-SYMM -Y+1/2,-X+1/2,Z
-SYMM Y+1/2,X+1/2,Z
-SFAC C H N O
-UNIT 2 8 4 2
-TEMP -213
-HKLF 4
-END
-"""
-
 
 @pytest.fixture
-def urea(tmp_path, monkeypatch):
+def urea(tmp_path, write_urea):
     """urea.ins and urea.hkl with amplitudes of Hirshfeld atoms (HF/STO-3G, isolated)."""
     for name in hirshfeld_stage.NEEDED:
         if importlib.util.find_spec(name) is None:
@@ -62,13 +44,8 @@ def urea(tmp_path, monkeypatch):
     miller_set = miller.build_set(structure, anomalous_flag=False, d_min=0.7)
     table, _ = FormFactors(har.quantum(), har.settings())(structure, miller_set.indices())
     f_calc = deformation.table_structure_factors(structure, table, miller_set.indices())
-    (tmp_path / "urea.ins").write_text(HEADER)
-    with open(tmp_path / "urea.hkl", "w") as stream:
-        for index, value in zip(miller_set.indices(), 20 * np.abs(f_calc) ** 2, strict=True):
-            indices = "".join(f"{h:4d}" for h in index)
-            stream.write(f"{indices}{value:8.2f}{0.1 + 0.01 * value:8.2f}\n")
-        stream.write(f"{0:4d}{0:4d}{0:4d}{0:8.2f}{0:8.2f}\n")
-    monkeypatch.chdir(tmp_path)
+    intensities = zip(miller_set.indices(), 20 * np.abs(f_calc) ** 2, strict=True)
+    write_urea("", "ins", intensities, sigma=(0.1, 0.01))
     return har
 
 

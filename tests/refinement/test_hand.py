@@ -1,52 +1,12 @@
 """The hand of simulated crystals, where it is known."""
 
-import numpy as np
 import pytest
 
 # cctbx
-from cctbx import crystal, xray
 from cctbx.array_family import flex
 
 from phai_cctbx.refinement.hand import change_hand, settle_hand
-from phai_cctbx.refinement.least_squares import prepare_scattering
 from phai_cctbx.refinement.trial_model import TrialModel
-
-CELLS = {
-    "P 21 21 21": (7.0, 9.0, 11.0, 90, 90, 90),
-    "P 31": (8.0, 8.0, 9.0, 90, 90, 120),
-    "P 1 21 1": (6.0, 9.0, 8.0, 90, 101, 90),
-}
-
-
-def bromide(symbol, x=0.0):
-    """A chiral arrangement with bromine, and its Mo K alpha intensities with 1 % noise.
-
-    A share x of the crystal is inverted.
-    """
-    structure = xray.structure(crystal_symmetry=crystal.symmetry(CELLS[symbol], symbol))
-    generator = np.random.default_rng(2)
-    for k, element in enumerate(["Br", "O", "N", "C", "C", "C"]):
-        structure.add_scatterer(
-            xray.scatterer(
-                f"{element}{k}", site=tuple(generator.random(3)), u=0.03, scattering_type=element
-            )
-        )
-    prepare_scattering(structure, "xray", 0.71073)
-    f_calc = structure.structure_factors(
-        d_min=0.9, anomalous_flag=True, algorithm="direct"
-    ).f_calc()
-    mates = (
-        f_calc.customized_copy(
-            indices=flex.miller_index([tuple(-i for i in h) for h in f_calc.indices()])
-        )
-        .structure_factors_from_scatterers(structure, algorithm="direct")
-        .f_calc()
-    )
-    exact = (1 - x) * flex.norm(f_calc.data()) + x * flex.norm(mates.data())
-    sigmas = 0.01 * exact + 0.1
-    noise = flex.double(generator.normal(size=exact.size())) * sigmas
-    f_sq = f_calc.customized_copy(data=exact + noise, sigmas=sigmas)
-    return structure, f_sq.set_observation_type_xray_intensity().map_to_asu()
 
 
 def settled(structure, f_sq):
@@ -61,7 +21,7 @@ def settled(structure, f_sq):
 
 @pytest.mark.parametrize("symbol", ["P 21 21 21", "P 1 21 1"])
 @pytest.mark.parametrize("turned", [False, True])
-def test_hand_is_found_and_refined_to_zero(symbol, turned):
+def test_hand_is_found_and_refined_to_zero(bromide, symbol, turned):
     structure, f_sq = bromide(symbol)
     model = settled(structure.change_hand() if turned else structure, f_sq)
     absolute = model.absolute_structure
@@ -75,14 +35,14 @@ def test_hand_is_found_and_refined_to_zero(symbol, turned):
     assert model.result.r1 < 0.02 and model.result.f_sq.anomalous_flag() and model.twin is None
 
 
-def test_twin_by_inversion_is_refined():
+def test_twin_by_inversion_is_refined(bromide):
     structure, f_sq = bromide("P 21 21 21", x=0.3)
     model = settled(structure, f_sq)
     assert abs(model.absolute_structure.flack - 0.3) < 4 * model.absolute_structure.flack_esd
     assert model.twin.as_hkl == "-h,-k,-l" and model.result.r1 < 0.02
 
 
-def test_enantiomorphic_group_takes_the_place_of_the_wrong_one():
+def test_enantiomorphic_group_takes_the_place_of_the_wrong_one(bromide):
     structure, f_sq = bromide("P 31")
     turned = structure.change_hand()
     in_wrong_group = f_sq.customized_copy(space_group_info=turned.space_group_info())
@@ -93,7 +53,7 @@ def test_enantiomorphic_group_takes_the_place_of_the_wrong_one():
     assert any("P 31" in warning for warning in model.warnings)
 
 
-def test_arrays_follow_the_hand():
+def test_arrays_follow_the_hand(bromide):
     structure, _ = bromide("P 31")
     for scatterer in structure.scatterers():
         scatterer.fdp = 0
@@ -108,7 +68,7 @@ def test_arrays_follow_the_hand():
     assert change_hand(f_calc, structure.space_group()) is f_calc
 
 
-def test_no_hand_without_anomalous_scatterers():
+def test_no_hand_without_anomalous_scatterers(bromide):
     structure, f_sq = bromide("P 21 21 21")
     model = TrialModel(f_sq.average_bijvoet_mates(), None, "xray", None)
     model.structure = structure.deep_copy_scatterers()
