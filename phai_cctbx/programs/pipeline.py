@@ -29,11 +29,11 @@ from phai_cctbx.io.write_cif import formula
 from phai_cctbx.io.write_summary import plain, write_json
 from phai_cctbx.phasing.auto import make_phaser
 from phai_cctbx.phasing.extension import extend_phases
-from phai_cctbx.phasing.normalisation import PreparedData, prepare
+from phai_cctbx.phasing.normalisation import PreparedData
 from phai_cctbx.phasing.result import PhasingResult
 from phai_cctbx.phasing.scoring import R_SOLVED, score_r
 from phai_cctbx.programs import report as listing
-from phai_cctbx.programs.crystal_input import check_crystal_input
+from phai_cctbx.programs.crystal_input import check_crystal_input, prepare_crystal
 from phai_cctbx.programs.hirshfeld_stage import (
     ASPHERICAL_EXTENSIONS,
     HAR,
@@ -44,7 +44,12 @@ from phai_cctbx.programs.hirshfeld_stage import (
 )
 from phai_cctbx.programs.molecule import MoleculeResult, build_molecules
 from phai_cctbx.programs.output_files import OutputFiles
-from phai_cctbx.programs.result_files import write_phases, write_structure
+from phai_cctbx.programs.result_files import (
+    PeakStructure,
+    peak_structure,
+    write_phases,
+    write_structure,
+)
 from phai_cctbx.programs.solve_hirshfeld import (
     HirshfeldStage,
     attempt,
@@ -170,6 +175,8 @@ class SolveResult:
         Where the structure was refined with Hirshfeld atoms.
     not_done : tuple of str
         Stages that were asked for and could not be done, and why.
+    peaks : PeakStructure or None
+        The peaks of the phased map, where no structure was built.
     """
 
     solved: bool
@@ -184,6 +191,7 @@ class SolveResult:
     known: MoleculeResult | None = None
     hirshfeld: HirshfeldStage | None = None
     not_done: tuple[str, ...] = ()
+    peaks: PeakStructure | None = None
 
     @property
     def exit_status(self) -> int:
@@ -296,6 +304,8 @@ class SolveResult:
                 "scattering": HAR if self.hirshfeld else IAM,
                 "hirshfeld": self.hirshfeld and self.hirshfeld.summary(),
                 "not_done": list(self.not_done),
+                "n_atoms_expected": self.peaks and self.peaks.n_expected,
+                "peaks": self.peaks and self.peaks.summary(),
                 "files": {name: path.name for name, path in self.files.items()},
                 "version": __version__,
             }
@@ -409,12 +419,7 @@ def solve(
         data = read(path, hkl)
         if scattering == HAR:
             check_possible(har, data.radiation)
-        prepared = prepare(
-            data.observations,
-            d_min=d_min,
-            composition=data.composition.unit_cell_contents,
-            radiation=data.radiation,
-        )
+        prepared = prepare_crystal(data, d_min)
         _log("", *listing.data_lines(data, prepared))
         known = None
         if molecules:
@@ -437,8 +442,7 @@ def solve(
             phasing = _phase(data, prepared, parameters, seed, progress)[0]
             _log(
                 "",
-                f"The data end at {prepared.f_obs.d_min():.2f} A, before the {BUILD_D_MIN:.1f} A"
-                " that single atoms need: the phases are the result.",
+                f"The data {_end_early(prepared)}: the phases are the result.",
             )
             outcome = _Outcome(phasing, None, ())
             solved_by, solved = BY_CONFIDENCE, phasing.expected_r > R_SOLVED
@@ -446,6 +450,13 @@ def solve(
             outcome = _attempt(data, prepared, parameters, progress)
             solved_by, solved = BY_R1, outcome.solved
         prepared, phasing = _in_hand_of(outcome.solution, prepared, outcome.phasing)
+        peaks, not_built = None, ()
+        if outcome.solution is None:
+            peaks = peak_structure(prepared, phasing, data.composition.unit_cell_contents)
+            reason = "no candidate could be completed"
+            if solved_by == BY_CONFIDENCE:
+                reason = f"the data {_end_early(prepared)}, and no molecule was given"
+            not_built = (peaks.not_determined(reason),)
         hirshfeld, not_done = None, ()
         if scattering == HAR:
             hirshfeld, not_done = _hirshfeld(data, prepared, outcome, known, har, seed, progress)
@@ -460,17 +471,25 @@ def solve(
             prepared=prepared,
             phasing=phasing,
             solution=outcome.solution,
-            warnings=not_done + _warnings(data, prepared, outcome, solved_by),
+            warnings=not_done + not_built + _warnings(data, prepared, outcome, solved_by),
             files=files.paths,
             seconds=time.monotonic() - began,
             known=known,
             hirshfeld=hirshfeld,
             not_done=not_done,
+            peaks=peaks,
         )
         _log(*listing.heading("Summary"), *listing.summary_lines(result))
         progress("writing", 0, 1)
         _write(result, files, eff, log)
     return result
+
+
+def _end_early(prepared) -> str:
+    return (
+        f"end at {prepared.f_obs.d_min():.2f} A, before the {BUILD_D_MIN:.1f} A that single atoms"
+        " need"
+    )
 
 
 def _listed(value) -> list:
@@ -734,7 +753,7 @@ def _write(result, files, eff, log):
     """Write all files, or none."""
     with files.staged() as paths:
         if result.solution is None:
-            write_phases(paths, result.data, result.prepared, result.phasing)
+            write_phases(paths, result.data, result.prepared, result.phasing, result.peaks)
         else:
             stage = result.hirshfeld
             write_structure(

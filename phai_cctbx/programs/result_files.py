@@ -82,7 +82,11 @@ class PeakStructure:
     xray_structure : xray.structure
         Without atoms.
     peaks : list of (site, height)
-        Fractional, and in electrons per A^3.
+        Fractional, and in electrons per A^3; highest first.
+    sigma : float
+        Root mean square of the map, electrons per A^3.
+    n_expected : int
+        Non-hydrogen atoms of the asymmetric unit by the composition.
     fc_sq : miller.array
         Intensities of point-like carbon atoms on the peaks, weighted by their heights.
     scale_factor : float
@@ -94,14 +98,33 @@ class PeakStructure:
 
     xray_structure: xray.structure
     peaks: list
+    sigma: float
+    n_expected: int
     fc_sq: miller.array
     scale_factor: float
     r1: None = None
     weighting: tuple[float, float] = (0.1, 0.0)
 
+    def summary(self) -> list[dict]:
+        """The peaks for the .json file."""
+        return [
+            {"site": list(site), "height": height, "over_sigma": height / self.sigma}
+            for site, height in self.peaks
+        ]
+
+    def not_determined(self, reason: str) -> str:
+        """What a run without atoms leaves open, and what it gives instead."""
+        return (
+            f"No structure: {reason}. The result is the phases, their map (.mtz, .ccp4) and its"
+            f" {len(self.peaks)} highest peaks (Q in the .res), {self.n_expected} atoms being"
+            " expected. Which peak is which atom, bonds, hydrogens and displacements are not"
+            " determined; where the molecule is known, molecule= places it."
+        )
+
 
 def peak_structure(prepared, phasing, composition) -> PeakStructure:
-    """Peaks of the map of F(obs), phases and confidence, as many as atoms are expected.
+    """Positive peaks of the map of F(obs), phases and confidence, at most as many as there are
+    atoms expected.
 
     Parameters
     ----------
@@ -114,8 +137,9 @@ def peak_structure(prepared, phasing, composition) -> PeakStructure:
     n_peaks = expected_atoms(prepared.f_obs.crystal_symmetry(), composition)
     peaks = find_peaks(coefficients, n_peaks)
     structure = xray.structure(crystal_symmetry=prepared.f_obs.crystal_symmetry())
-    typical = np.median(peaks.heights) if len(peaks) else 1.0
-    for i, (site, height) in enumerate(zip(peaks.sites, peaks.heights)):
+    positive = [(site, h) for site, h in zip(peaks.sites, peaks.heights) if h > 0]
+    typical = np.median([height for _, height in positive]) if positive else 1.0
+    for i, (site, height) in enumerate(positive):
         structure.add_scatterer(
             xray.scatterer(
                 f"C{i + 1}", site=site, u=U_PEAK, occupancy=height / typical, scattering_type="C"
@@ -126,7 +150,9 @@ def peak_structure(prepared, phasing, composition) -> PeakStructure:
     fo, fc = f_sq.data(), fc_sq.data()
     return PeakStructure(
         xray_structure=xray.structure(crystal_symmetry=prepared.f_obs.crystal_symmetry()),
-        peaks=list(zip(peaks.sites, peaks.heights)),
+        peaks=positive,
+        sigma=peaks.sigma,
+        n_expected=n_peaks,
         fc_sq=fc_sq,
         scale_factor=flex.sum(fo * fc) / max(flex.sum(fc * fc), 1e-12),
     )
@@ -139,14 +165,13 @@ def phased_map(prepared, phasing) -> miller.array:
     return f_phased.customized_copy(data=f_phased.data() * (phasing.confidence.data() * scale))
 
 
-def write_phases(paths, data, prepared, phasing) -> None:
+def write_phases(paths, data, prepared, phasing, trial: PeakStructure) -> None:
     """Write .res, .cif, .fcf, .mtz and .ccp4 of phases without a structure.
 
     The .res holds the peaks as Q, the .fcf compares with these peaks as point atoms, the .cif has
-    no atoms. Parameters as in `write_structure`.
+    no atoms. `trial` holds the peaks, the other parameters are as in `write_structure`.
     """
     coefficients = phased_map(prepared, phasing)
-    trial = peak_structure(prepared, phasing, data.composition.unit_cell_contents)
     write_res(paths["res"], data, trial, peaks=trial.peaks)
     write_cif(paths["cif"], data, trial, prepared)
     _write_reflections(

@@ -1,5 +1,6 @@
 """From files to a refined structure and its files."""
 
+import html
 import json
 
 import numpy as np
@@ -99,6 +100,13 @@ def test_coarse_data_give_phases_and_no_structure(thpp):
     }
     peaks = [line for line in result.files["res"].read_text().splitlines() if line[:1] == "Q"]
     assert len(peaks) > 4
+    assert summary["n_atoms_expected"] == 16 and len(summary["peaks"]) == len(peaks)
+    heights = [peak["over_sigma"] for peak in summary["peaks"]]
+    assert heights == sorted(heights, reverse=True) and heights[-1] > 0
+    (left_open,) = [text for text in summary["warnings"] if text.startswith("No structure")]
+    assert "no molecule was given" in left_open
+    for name in ("log", "html"):
+        assert left_open in html.unescape(result.files[name].read_text())
 
 
 def test_the_eff_repeats_the_run_and_another_seed_does_not(thpp):

@@ -11,17 +11,15 @@ import numpy as np
 from cctbx import miller, xray
 
 from phai_cctbx.building.connectivity import assemble
-from phai_cctbx.building.peaks import find_peaks
 from phai_cctbx.io.atomic_file import write_text
 from phai_cctbx.io.report.data import data_section
 from phai_cctbx.io.report.density import CellMap
 from phai_cctbx.io.report.molecule import molecule_section
-from phai_cctbx.io.report.page import Html, badge, keys, page, warnings
+from phai_cctbx.io.report.page import Html, badge, keys, page, table, warnings
 from phai_cctbx.io.report.phases import phases_section
 from phai_cctbx.io.report.sections import MoleculePlane, projection_figure
 from phai_cctbx.io.report.structure import refinement_section, residual_figure
 from phai_cctbx.io.report.viewer import viewer_section
-from phai_cctbx.refinement.completion import expected_atoms
 from phai_cctbx.refinement.maps import difference_coefficients, observed_coefficients
 
 #: Displacement (A^2) and element of the scatterers that stand for peaks.
@@ -125,16 +123,17 @@ def _phased_sections(result):
     """Sections of phases alone, and the scripts of the page."""
     prepared, phasing = result.prepared, result.phasing
     coefficients = _weighted(prepared, phasing)
-    contents = result.data.composition.unit_cell_contents
-    peaks = find_peaks(coefficients, expected_atoms(coefficients, contents))
-    structure = _peak_structure(coefficients, peaks)
+    structure = _peak_structure(coefficients, result.peaks.peaks)
     density = CellMap(coefficients)
     sites = list(structure.sites_frac())
     picture = projection_figure(density, sites, "Phased map: the whole cell in projection")
     viewer, scripts = viewer_section(structure, density)
     return [
         viewer,
-        Html(f'<section><h2>Map</h2><div class="figures">{picture}</div></section>'),
+        Html(
+            f'<section><h2>Map</h2><div class="figures">{picture}</div>'
+            f"<details><summary>Peaks</summary>{_peak_table(result.peaks)}</details></section>"
+        ),
         phases_section(phasing, None),
         data_section(result.data, prepared),
     ], scripts
@@ -149,8 +148,21 @@ def _weighted(prepared, phasing) -> miller.array:
 
 def _peak_structure(coefficients, peaks) -> xray.structure:
     structure = xray.structure(crystal_symmetry=coefficients.crystal_symmetry())
-    for number, site in enumerate(peaks.sites, start=1):
+    for number, (site, _) in enumerate(peaks, start=1):
         structure.add_scatterer(
             xray.scatterer(f"Q{number}", site=site, u=_U_PEAK, scattering_type=_PEAK_ELEMENT)
         )
     return assemble(structure)
+
+
+def _peak_table(trial) -> Html:
+    rows = [
+        [
+            f"Q{number}",
+            f"{height:.2f}",
+            f"{height / trial.sigma:.1f}",
+            *(f"{x:.4f}" for x in site),
+        ]
+        for number, (site, height) in enumerate(trial.peaks, start=1)
+    ]
+    return table(("", ">e/\u00c5\u00b3", ">/ \u03c3 of the map", ">x", ">y", ">z"), rows)

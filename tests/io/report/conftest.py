@@ -12,6 +12,7 @@ from cctbx.array_family import flex
 from phai_cctbx.io.crystal_data import Composition, CrystalData
 from phai_cctbx.phasing.normalisation import prepare
 from phai_cctbx.phasing.result import PhasingResult
+from phai_cctbx.programs.result_files import peak_structure
 from phai_cctbx.refinement.completion import Step
 from phai_cctbx.refinement.least_squares import prepare_scattering, refine
 
@@ -92,6 +93,7 @@ def made_result(solution, d_min, phases_off):
         formula="C6 H6 O",
         n_atoms=7,
         n_hydrogens=5,
+        peaks=None if solution else peak_structure(prepared, phasing, {"C": 24.0, "O": 4.0}),
     )
 
 
