@@ -245,7 +245,13 @@ def _trials(f_obs, diffraction, molecule, weight, ways, maps, seed):
             diffraction, f_obs, molecule, n_rotations, n_each, f_part, weight, seed
         )
         lists = [(f"phase set {number}", c) for (_, _, number), c in zip(maps, phased, strict=True)]
-        for origin, candidates in [*lists, ("amplitudes alone", by_amplitude)]:
+        lists.append(("amplitudes alone", by_amplitude))
+        if weight < 1:
+            on_symmetry = amplitude_search(
+                diffraction, f_obs, molecule, n_rotations, n_each, f_part, weight, seed, True
+            )
+            lists.append(("amplitudes alone, on special positions", on_symmetry))
+        for origin, candidates in lists:
             for candidate in candidates:
                 pose = Pose(molecule, candidate.sites(molecule, diffraction), candidate.conformer)
                 if way is None:
@@ -263,12 +269,15 @@ def _trials(f_obs, diffraction, molecule, weight, ways, maps, seed):
 
 
 def improved(diffraction: Diffraction, placement: Placement) -> Placement:
-    """The placement with other conformers and other staggerings tried in its place.
+    """The placement with other conformers, turns and staggerings tried in its place.
 
-    Each conformer is laid over the molecule, and each rotatable bond is turned by steps of
-    `TORSION_STEP`; what lowers the residual after a fit is kept.
+    Each molecule is turned by half about its principal axes, since many are nearly symmetric up to
+    their elements; each conformer is laid over it, and each rotatable bond is turned by steps of
+    `TORSION_STEP`. What lowers the residual after a fit is kept.
     """
-    for k, pose in enumerate(placement.poses):
+    for k in range(len(placement.poses)):
+        placement = _best_of(diffraction, placement, k, _half_turns(placement.poses[k]))
+        pose = placement.poses[k]
         trials = [
             replace(pose, sites=_laid_over(pose, conformer), conformer=number)
             for number, conformer in enumerate(pose.molecule.conformers)
@@ -308,6 +317,16 @@ def _best_of(diffraction, placement, k, trials):
         found.append(FlexibleFit(diffraction, start).run(N_ROUGH_STEPS))
     best = min(found, key=lambda p: p.residual)
     return best if best is placement else FlexibleFit(diffraction, best).run(N_FINE_STEPS)
+
+
+def _half_turns(pose):
+    """The pose turned by half about each of its principal axes."""
+    centre = pose.heavy_sites.mean(axis=0)
+    axes = np.linalg.svd(pose.heavy_sites - centre)[2]
+    return [
+        replace(pose, sites=(pose.sites - centre) @ (2 * np.outer(axis, axis) - np.eye(3)) + centre)
+        for axis in axes
+    ]
 
 
 def _laid_over(pose, conformer):

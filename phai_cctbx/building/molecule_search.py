@@ -32,6 +32,9 @@ N_ROTATIONS_MIN, N_ROTATIONS_MAX = 300, 12000
 GRID_POINTS_PER_D_MIN = 2.5
 """Grid of positions; maxima between grid points are reached by the local fit."""
 
+SPECIAL_DISTANCE = 0.6
+"""A point nearer than this (A) to an image of itself is on a special position."""
+
 BATCH_BYTES = 6e7
 """Memory of the orientations that are transformed together."""
 
@@ -170,6 +173,7 @@ def amplitude_search(
     f_part: np.ndarray | None = None,
     weight: float = 1.0,
     seed: int = 0,
+    special: bool = False,
 ) -> list[Candidate]:
     """The places of a molecule that explain |F| best, with what is already placed.
 
@@ -189,6 +193,9 @@ def amplitude_search(
         Occupancy.
     seed : int
         Turns the set of orientations.
+    special : bool
+        Only positions where symmetry repeats a molecule of this occupancy on itself: 1/2 on a
+        centre of inversion, an axis or a mirror plane.
 
     Returns
     -------
@@ -215,6 +222,12 @@ def amplitude_search(
         symmetry_flags=flags,
         space_group_info=f_obs.space_group_info(),
     ).n_real()
+    allowed = None
+    if special:
+        points = special_points(diffraction, gridding, round(1 / weight))
+        if not len(points):
+            return []
+        allowed = flex.size_t(points)
     turn = Rotation.random(random_state=seed).as_matrix()
     rotations = turn @ even_rotations(n_rotations)
     found = []
@@ -237,9 +250,37 @@ def amplitude_search(
                 miller_indices_p1_f_calc=p1.indices(),
                 p1_f_calc=flex.complex_double(transform),
             ).target_map()
-            best = flex.max_index(correlation.as_1d())
-            found.append((correlation.as_1d()[best], number, j, best))
+            values = correlation.as_1d()
+            if allowed is None:
+                best = flex.max_index(values)
+            else:
+                best = allowed[flex.max_index(values.select(allowed))]
+            found.append((values[best], number, j, best))
     return _ranked(found, rotations, np.array(gridding), n_kept)
+
+
+def special_points(diffraction: Diffraction, gridding, order: int) -> np.ndarray:
+    """Numbers of the grid points that at least `order` operators leave in their place.
+
+    They may be off by `SPECIAL_DISTANCE`, so that a coarse grid misses no special position.
+
+    Parameters
+    ----------
+    diffraction : Diffraction
+        For its cell and space group.
+    gridding : sequence of 3 int
+    order : int
+        Operators, the identity included.
+    """
+    points = np.indices(gridding).reshape(3, -1).T / np.array(gridding)
+    n_fixed = np.zeros(len(points), dtype=int)
+    for operator in diffraction.space_group:
+        rotation = np.array(operator.r().as_double()).reshape(3, 3)
+        moved = points @ rotation.T + np.array(operator.t().as_double()) - points
+        moved -= np.rint(moved)
+        distance = np.linalg.norm(moved @ diffraction.orthogonalisation.T, axis=1)
+        n_fixed += distance < SPECIAL_DISTANCE
+    return np.flatnonzero(n_fixed >= order)
 
 
 def _ranked(found, rotations, shape, n_kept):

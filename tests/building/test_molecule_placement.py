@@ -9,9 +9,9 @@ from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
 from phai_cctbx.building.molecule import read_molecules
-from phai_cctbx.building.molecule_placement import clashes, place, unique_atoms
+from phai_cctbx.building.molecule_placement import clashes, improved, place, unique_atoms
 from phai_cctbx.building.molecule_pose import Diffraction, FlexibleFit, Placement, Pose
-from phai_cctbx.building.molecule_search import even_rotations
+from phai_cctbx.building.molecule_search import even_rotations, special_points
 from phai_cctbx.phasing.result import PhasingResult
 from phai_cctbx.refinement.comparison import compare
 
@@ -141,6 +141,35 @@ def test_half_a_molecule_on_a_centre_of_inversion():
     unique = unique_atoms(result.best.poses[0], Diffraction(abs(f_calc), molecule.elements))
     assert unique.order == 2
     assert len(set(unique.representative)) == len(molecule.elements) // 2
+
+
+def test_special_points_surround_the_centres_of_inversion():
+    symmetry = crystal.symmetry((8, 9, 10, 90, 105, 90), "P 1 21/c 1")
+    indices = miller.build_set(symmetry, anomalous_flag=False, d_min=2.0)
+    diffraction = Diffraction(indices.array(data=flex.double(indices.size(), 1.0)), {"C"})
+    grid = (16, 16, 20)
+    points = np.array(np.unravel_index(special_points(diffraction, grid, 2), grid)).T / grid
+    centres = np.rint(2 * points) / 2
+    distance = np.linalg.norm((points - centres) @ diffraction.orthogonalisation.T, axis=1)
+    assert distance.max() < 0.6
+    assert len(np.unique(centres % 1, axis=0)) == 8
+    assert len(special_points(diffraction, grid, 4)) == 0
+
+
+def test_molecule_with_its_ends_exchanged_is_turned_round():
+    """Chlorophenol the wrong way round lies atom by atom on the right one."""
+    symmetry = crystal.symmetry((7, 8, 12, 90, 100, 90), "P 1 21/c 1")
+    (molecule,) = read_molecules("Oc1ccc(Cl)cc1")
+    sites = molecule.conformers[0] + np.array([1.5, 2.0, 3.0])
+    _, f_calc = _crystal(symmetry, molecule, sites)
+    diffraction = Diffraction(f_calc.as_amplitude_array(), molecule.elements)
+    centre = sites[molecule.heavy].mean(axis=0)
+    normal, across = np.linalg.svd(sites[molecule.heavy] - centre)[2][[2, 1]]
+    assert abs(normal @ across) < 1e-6
+    turned = (sites - centre) @ (2 * np.outer(across, across) - np.eye(3)) + centre
+    wrong = diffraction.judged(Placement((Pose(molecule, turned, 0),), (1.0,), 0.04))
+    assert wrong.r1 > 0.2
+    assert improved(diffraction, wrong).r1 < 0.05
 
 
 def test_molecules_that_run_into_each_other_clash(alanine):
