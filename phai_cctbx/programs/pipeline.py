@@ -69,6 +69,9 @@ EXTENSION_RATIO = 1.05
 #: Candidates of one attempt that are built, at most; those after the first only where what their
 #: strategy says of their chance to be right is at least this; it can say so to this resolution (A).
 N_CANDIDATES_BUILT, MIN_PROBABILITY, PROBABLE_D_MIN = 4, 0.05, 1.3
+#: Seconds of the processor after which no further candidate or attempt is begun: what the first
+#: ones did not solve, later ones seldom do, and the user waits.
+BUDGET = 120.0
 #: TEMP of SHELXL where it is not given, degrees Celsius.
 DEFAULT_TEMPERATURE = 20.0
 #: What a run on NAME.ins is called by default.
@@ -563,12 +566,16 @@ def _attempt(data, prepared, parameters, progress) -> _Outcome:
     """Phase and build, with the next seeds where need be; the best outcome."""
     best = None
     built = []
+    ends = time.process_time() + BUDGET
     seed, n_attempts = parameters["phasing.seed"], parameters["phasing.n_attempts"]
     for number in range(n_attempts):
         if number:
+            if time.process_time() > ends:
+                _log("", f"{BUDGET:.0f} s of the processor are used: no further attempt.")
+                break
             _log("", f"No solution yet: attempt {number + 1} of {n_attempts}.")
         candidates = _phase(data, prepared, parameters, seed + number, progress)
-        outcome = _build(data, prepared, candidates, built, parameters, progress)
+        outcome = _build(data, prepared, candidates, built, parameters, progress, ends)
         if best is None or outcome.rank > best.rank:
             best = outcome
         if best.solved:
@@ -616,15 +623,19 @@ def _is_among(phasing, others) -> bool:
     return any(score_r(phasing.f_phased, other.f_phased).r > R_SOLVED for other in others)
 
 
-def _build(data, prepared, candidates, built, parameters, progress) -> _Outcome:
+def _build(data, prepared, candidates, built, parameters, progress, ends) -> _Outcome:
     """The first candidate that completes to a solution, or the one that comes closest.
 
-    Candidates with the phases of one in `built` are passed over; those tried are added to it.
+    Candidates with the phases of one in `built` are passed over; those tried are added to it. No
+    further one is begun when the clock of the processor stands at `ends`, s.
     """
     best = _Outcome(candidates[0], None, ())
     failures = []
     for number, phasing in enumerate(candidates[:N_CANDIDATES_BUILT], start=1):
         right = phasing.figures_of_merit.get("probability_right", 1)
+        if number > 1 and time.process_time() > ends:
+            _log("", f"{BUDGET:.0f} s of the processor are used: no more candidates.")
+            break
         if number > 1 and right < MIN_PROBABILITY and prepared.f_obs.d_min() < PROBABLE_D_MIN:
             continue
         progress("building", number - 1, len(candidates))

@@ -10,11 +10,12 @@ Straver & Spek, J. Appl. Cryst. 41, 96, 2008) as in smtbx.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
 # cctbx
-from cctbx import miller, symmetry_search
+from cctbx import miller, sgtbx, symmetry_search
 from libtbx.utils import Sorry
 from smtbx import absolute_structure as smtbx_absolute_structure
 
@@ -26,6 +27,12 @@ SYMMETRY_D_MIN = 1.0
 
 MAX_R_MERGE = 0.20
 """Largest disagreement of intensities that true additional symmetry makes equivalent."""
+
+LARGEST_DENOMINATOR = 6
+"""Translations of centred lattices are multiples of 1/2 or 1/3; combined, of 1/6."""
+
+MAX_ABSENT_SHARE = 0.01
+"""Part of all intensity that reflections absent by a centring may have, as noise."""
 
 DECISIVE_ESD = 0.3
 """Standard uncertainty of x up to which the hand can be told (at 3 sigma, x = 0 from 1)."""
@@ -149,6 +156,30 @@ def _parsons(f_calc: miller.array, f_sq: miller.array) -> tuple[float, float]:
     return float((1 - slope) / 2), float(esd / 2)
 
 
+class SymmetrySearch(symmetry_search.structure_factor_symmetry):
+    """The search of cctbx, with translations that make the lattice a centred one alone.
+
+    A heavy atom with its image correlates as a centring does, between any two fractions of the
+    cell, and ends cctbx's own search with an AssertionError. The intensities tell them apart: those
+    that a centring forbids are zero.
+    """
+
+    def centring_translation_peak_sites(self):
+        """Fractional translations, each a multiple of one fraction of the cell."""
+        sites = np.array(super().centring_translation_peak_sites()).reshape(-1, 3)
+        return [tuple(site) for site in sites if self._is_centring(site)]
+
+    def _is_centring(self, site) -> bool:
+        fractions = [Fraction(x).limit_denominator(LARGEST_DENOMINATOR) for x in site]
+        translation = np.array([float(x) for x in fractions])
+        if len({x.denominator for x in fractions if x}) > 1:
+            return False
+        path = np.array(self.f_in_p1.indices()) @ translation
+        forbidden = np.abs(path - np.round(path)) > 0.5 / LARGEST_DENOMINATOR
+        intensities = np.abs(np.array(self.f_in_p1.data())) ** 2
+        return intensities[forbidden].sum() < MAX_ABSENT_SHARE * intensities.sum()
+
+
 @dataclass(frozen=True)
 class MissedSymmetry:
     """A space group of higher symmetry than the one a structure was refined in.
@@ -182,13 +213,19 @@ def missed_symmetry(f_calc: miller.array, f_sq: miller.array) -> MissedSymmetry 
     if f_sq.anomalous_flag():
         f_calc, f_sq = f_calc.average_bijvoet_mates(), f_sq.average_bijvoet_mates()
     d_min = max(SYMMETRY_D_MIN, f_calc.d_min())
-    in_p1 = f_calc.resolution_filter(d_min=d_min).expand_to_p1()
-    found = symmetry_search.structure_factor_symmetry(in_p1)
+    in_p1 = f_calc.resolution_filter(d_min=d_min).primitive_setting().expand_to_p1()
+    found = SymmetrySearch(in_p1)
     space_group = found.space_group_info.group()
     if space_group.order_p() <= f_calc.space_group().order_p():
         return None
-    candidate = f_sq.expand_to_p1().customized_copy(
-        space_group_info=found.space_group_info, sigmas=None
+    centred = sgtbx.space_group("P 1").change_basis(found.cb_op_to_primitive.inverse())
+    candidate = (
+        f_sq.primitive_setting()
+        .expand_to_p1()
+        .customized_copy(space_group_info=centred.info(), sigmas=None)
+        .eliminate_sys_absent()
+        .change_basis(found.cb_op_to_primitive)
+        .customized_copy(space_group_info=found.space_group_info)
     )
     r_merge = candidate.map_to_asu().merge_equivalents().r_merge()
     if r_merge > MAX_R_MERGE:

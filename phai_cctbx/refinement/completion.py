@@ -22,7 +22,7 @@ from phai_cctbx.refinement.full_refinement import refine_fully
 from phai_cctbx.refinement.hand import settle_hand
 from phai_cctbx.refinement.least_squares import CONVERGED_SHIFT_OVER_ESD, RefinementResult
 from phai_cctbx.refinement.maps import difference_coefficients
-from phai_cctbx.refinement.starting_model import R1_HOPELESS, best_start, refine_isotropic
+from phai_cctbx.refinement.starting_model import best_start, is_hopeless, refine_isotropic
 from phai_cctbx.refinement.trial_model import Step, TrialModel, cell_contents, expected_atoms
 from phai_cctbx.refinement.twin_trials import report_twin, try_twins
 from phai_cctbx.refinement.twinning import Twin
@@ -165,7 +165,7 @@ def complete_structure(
     model.imaginary = f_sq.space_group().is_centric() or f_sq_anomalous is None
     best_start(model, f_obs, phasing_result)
     model.structure = rename(assemble(model.structure))
-    if model.result.r1 < R1_HOPELESS:
+    if not is_hopeless(model):
         if try_twins(model):
             refine_isotropic(model)
         refine_fully(model, hydrogens, anisotropic)
@@ -187,7 +187,7 @@ def _finish(model: TrialModel) -> Solution:
     """Last refinement with esds, and the verdict."""
     result = model.refine(
         "final",
-        n_cycles=15 if model.result.r1 < R1_HOPELESS else 2,
+        n_cycles=2 if is_hopeless(model) else 15,
         with_covariance=True,
         convergence=CONVERGED_SHIFT_OVER_ESD,
     )

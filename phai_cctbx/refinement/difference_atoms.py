@@ -69,7 +69,7 @@ def prune(model: TrialModel) -> int:
     return 0
 
 
-def add_atoms(model: TrialModel, least: float = MIN_NEW_DENSITY) -> int:
+def add_atoms(model: TrialModel, least: float = MIN_NEW_DENSITY, n_most: int | None = None) -> int:
     """Add carbon atoms on sensibly placed peaks of the difference map; their number.
 
     Parameters
@@ -77,13 +77,15 @@ def add_atoms(model: TrialModel, least: float = MIN_NEW_DENSITY) -> int:
     model : TrialModel
     least : float
         Density of a peak, over that of a typical carbon atom of the model.
+    n_most : int, optional
+        Atoms that are added at most.
     """
     coefficients = difference_coefficients(model.result, model.f_sq)
     peaks = find_peaks(coefficients, 20)
     threshold = max(least * model.density_of_carbon(), 4 * peaks.sigma)
     n_new = 0
     for site, height in zip(peaks.sites, peaks.heights, strict=True):
-        if height < threshold:
+        if height < threshold or n_new == n_most:
             break
         trial = model.structure.deep_copy_scatterers()
         trial.add_scatterer(

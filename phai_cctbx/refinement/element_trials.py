@@ -14,7 +14,7 @@ from cctbx import xray
 from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
-from phai_cctbx.building.connectivity import contacts, element_of
+from phai_cctbx.building.connectivity import contacts, element_of, u_equivalent
 from phai_cctbx.building.elements import Site, assign_elements
 from phai_cctbx.building.naming import rename
 from phai_cctbx.refinement.difference_atoms import place_hydrogens
@@ -34,6 +34,12 @@ POWER_ERROR = 0.1
 
 POWER_ERROR_PER_R1, MIN_POWER_ERROR = 0.75, 0.02
 """Relative error of refined scattering powers, over R1 (measured on correct models), and least."""
+
+MOST_EXCHANGES, N_PAIRS_TRIED = 10, 8
+"""Pairs of atoms whose elements are exchanged at most, and tried for each."""
+
+MIN_GAIN = 0.01
+"""Gain of log-likelihood (nats) of a change that is kept: hardly more than none."""
 
 MIN_POWER = 0.45
 """Scattering power, over that of carbon, below which there is no atom."""
@@ -136,6 +142,7 @@ def relabel(model: TrialModel, action: str) -> int:
         fit_scale=True,
         relative_error=relative_error,
         radiation=model.radiation,
+        certainty=model.certainty_of_contents,
     )
     n_changes = sum(a != b for a, b in zip(old, new, strict=True))
     if not n_changes:
@@ -149,6 +156,40 @@ def relabel(model: TrialModel, action: str) -> int:
     return 0
 
 
+def exchange(model: TrialModel, action: str) -> int:
+    """Exchange the elements of two atoms where that makes the model likelier; how many times.
+
+    The stronger of two scatterers in the place of the weaker has the larger displacement. The pairs
+    in which this shows most are tried, each refined by itself.
+    """
+    n_exchanges = 0
+    for _ in range(MOST_EXCHANGES):
+        heavy = model.structure.select(flex.size_t(model.heavy_atoms()))
+        for i, j in _pairs_in_doubt(heavy, model.power)[:N_PAIRS_TRIED]:
+            elements = [element_of(scatterer) for scatterer in heavy.scatterers()]
+            elements[i], elements[j] = elements[j], elements[i]
+            if _try_elements(model, heavy, elements, action):
+                n_exchanges += 1
+                break
+        else:
+            break
+    return n_exchanges
+
+
+def _pairs_in_doubt(structure: xray.structure, power) -> list[tuple[int, int]]:
+    """Atoms of unlike elements, the stronger scatterer with the larger U, the largest first."""
+    scatterers = structure.scatterers()
+    u_values = [u_equivalent(scatterer, structure.unit_cell()) for scatterer in scatterers]
+    powers = [power(element_of(scatterer)) for scatterer in scatterers]
+    pairs = [
+        (u_values[i] - u_values[j], i, j)
+        for i in range(len(powers))
+        for j in range(len(powers))
+        if powers[i] > powers[j] and u_values[i] > u_values[j]
+    ]
+    return [(i, j) for _, i, j in sorted(pairs, reverse=True)]
+
+
 def _clearest_changes(z, old, new, power) -> list[str]:
     """Of all changes of elements those that bring scattering powers closest to their elements."""
     numbers_old = np.array([power(e) for e in old])
@@ -160,8 +201,13 @@ def _clearest_changes(z, old, new, power) -> list[str]:
 
 
 def _try_elements(model: TrialModel, heavy: xray.structure, elements, action: str) -> bool:
-    """Refine with other elements; true where that lowers R1, else everything is as before."""
+    """Refine with other elements; true where they are likelier, else everything is as before.
+
+    Likelier is what lowers R1; with few reflections n ln(R1) and the cost of leaving the
+    composition count together.
+    """
     before = (model.structure, model.result, model.riding, model.extinction)
+    badness = model.badness()
     with_hydrogens = bool(model.riding)
     model.structure = with_elements(heavy, elements)
     model.riding = []
@@ -170,7 +216,7 @@ def _try_elements(model: TrialModel, heavy: xray.structure, elements, action: st
         model.structure = rename(model.structure)
         place_hydrogens(model)
         model.refine(f"{action}, hydrogens", n_cycles=5)
-    if model.result.r1 < before[1].r1 - 1e-5:
+    if model.badness() < badness - MIN_GAIN:
         return True
     model.structure, model.result, model.riding, model.extinction = before
     model.record("taken back")

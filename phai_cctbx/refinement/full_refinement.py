@@ -13,7 +13,7 @@ from cctbx.array_family import flex
 from phai_cctbx.building.connectivity import assemble, atomic_number, element_of
 from phai_cctbx.building.naming import rename
 from phai_cctbx.refinement.difference_atoms import add_atoms, place_hydrogens, prune
-from phai_cctbx.refinement.element_trials import relabel
+from phai_cctbx.refinement.element_trials import exchange, relabel
 from phai_cctbx.refinement.trial_model import TrialModel
 from phai_cctbx.refinement.twin_trials import try_twins
 from phai_cctbx.refinement.weighting import optimise_weighting
@@ -54,6 +54,8 @@ def refine_fully(model: TrialModel, hydrogens: bool, anisotropic: bool) -> None:
                 model.record("taken back")
         relabel(model, "anisotropic, other elements")
         _add_what_shows_now(model)
+    if model.few_reflections:
+        exchange(model, "elements exchanged")
     try_twins(model)
     update_weights(model)
     model.structure = rename(assemble(model.structure))

@@ -12,7 +12,7 @@ import numpy as np
 from cctbx import miller
 from cctbx.array_family import flex
 
-from phai_cctbx.building.connectivity import contacts
+from phai_cctbx.building.connectivity import HYDROGENS, contacts
 from phai_cctbx.building.elements import assign_elements
 from phai_cctbx.refinement.difference_atoms import add_atoms, prune
 from phai_cctbx.refinement.element_trials import element_sites, relabel
@@ -28,6 +28,9 @@ from phai_cctbx.refinement.trial_model import (
 
 RECYCLING_TURNS = 20
 """Most turns of peaks and phases."""
+
+ROUNDS, ROUNDS_OF_FEW = 8, 20
+"""Rounds of refinement and difference maps at most: blurred maps show fewer atoms at a time."""
 
 R1_GOOD_START = 0.30
 """Isotropic R1 of a start that needs no other beside it."""
@@ -74,15 +77,76 @@ def best_start(model: TrialModel, f_obs: miller.array, phasing_result) -> None:
                 len(trial.peaks),
             )
         )
-        _first_model(model, trial)
-        refine_isotropic(model)
-        starts.append((model.result.r1, model.structure, model.result))
+        for elements_by in _ways_to_elements(model):
+            _first_model(model, trial, elements_by)
+            refine_isotropic(model)
+            starts.append((model.badness(), model.structure, model.result))
         if model.result.r1 < R1_GOOD_START:
             break
     _, model.structure, model.result = min(starts, key=lambda start: start[0])
 
 
-def _first_model(model: TrialModel, trial) -> None:
+def _ways_to_elements(model: TrialModel):
+    """Functions (structure, scattering powers) -> elements.
+
+    With few reflections heights are so uncertain that their order, with the composition taken as it
+    is, is another start (as in Sheldrick, Acta Cryst. A71, 3, 2015).
+    """
+
+    def by_power(structure, z):
+        return assign_elements(
+            element_sites(structure, z),
+            model.composition,
+            model.order,
+            fit_scale=True,
+            relative_error=0.18,
+            radiation=model.radiation,
+            certainty=model.certainty_of_contents,
+        )
+
+    def by_order(structure, z):
+        return elements_in_order(
+            z,
+            [scatterer.weight() for scatterer in structure.scatterers()],
+            {e: n / model.order for e, n in model.composition.items() if e not in HYDROGENS},
+            model.power,
+        )
+
+    known = set(model.composition or ()) - HYDROGENS
+    if model.few_reflections and known and model.radiation != "neutron":
+        return by_power, by_order
+    return (by_power,)
+
+
+def elements_in_order(z, shares, contents: dict[str, float], power) -> list[str]:
+    """Elements of the contents, the strongest scatterers for the highest peaks.
+
+    Parameters
+    ----------
+    z : array, shape (n,)
+        Scattering powers.
+    shares : sequence of float, shape (n,)
+        Atoms per asymmetric unit that each site stands for.
+    contents : dict
+        Atoms per asymmetric unit.
+    power : callable
+        Element -> scattering power.
+
+    Returns
+    -------
+    list of str
+        Sites beyond the contents are of the weakest element.
+    """
+    left = dict(sorted(contents.items(), key=lambda item: -power(item[0])))
+    elements = [""] * len(z)
+    for i in np.argsort(-np.asarray(z), kind="stable"):
+        enough = [element for element, n in left.items() if n >= shares[i] / 2]
+        elements[i] = enough[0] if enough else list(left)[-1]
+        left[elements[i]] -= shares[i]
+    return elements
+
+
+def _first_model(model: TrialModel, trial, elements_by) -> None:
     """Elements of trial atoms by their heights; low peaks and ripples are left out."""
     sites, heights = trial.peaks.sites, trial.peaks.heights
     strength = np.abs(heights)
@@ -100,34 +164,57 @@ def _first_model(model: TrialModel, trial) -> None:
     keep = keep[: n_sites_filling(shares, n_most)]
     structure = structure.select(flex.size_t_range(len(keep)))
     z = MEAN_POWER_OVER_CARBON * model.power("C") * heights[keep]
-    elements = assign_elements(
-        element_sites(structure, z),
-        model.composition,
-        model.order,
-        fit_scale=True,
-        relative_error=0.18,
-        radiation=model.radiation,
-    )
-    model.structure = with_elements(structure, elements)
+    model.structure = with_elements(structure, elements_by(structure, z))
 
 
-def refine_isotropic(model: TrialModel, n_rounds: int = 8) -> None:
+def is_hopeless(model: TrialModel) -> bool:
+    """Whether the last refinement fits no better than a wrong model with as many parameters.
+
+    n parameters take their share of the misfit of N reflections: sqrt(1 - n/N) of it is left.
+    """
+    result = model.result
+    freedom = 1 - result.n_parameters / result.n_reflections
+    return result.r1 > R1_HOPELESS * np.sqrt(max(freedom, 0.0))
+
+
+def refine_isotropic(model: TrialModel) -> None:
     """Least squares, pruning, elements and difference maps in turns until nothing changes."""
     previous = float("inf")
+    n_rounds = ROUNDS_OF_FEW if model.few_reflections else ROUNDS
     for round_number in range(1, n_rounds + 1):
         model.refine(f"isotropic, round {round_number}", n_cycles=6)
         changes = prune(model)
         if changes:
             model.refine("without atoms of no density", n_cycles=4)
         r1 = model.result.r1
-        hopeless = r1 > R1_HOPELESS
+        hopeless = is_hopeless(model)
         if hopeless and round_number > 2 and r1 > previous - 0.02:
             break
         if not hopeless:
             changes += relabel(model, "isotropic, other elements")
-        added = add_atoms(model)
+        added = add_atoms(model) or (not hopeless and _add_what_lacks(model))
         if not (changes or added) or (not added and r1 > previous - 0.001):
             break
         previous = r1
     if model.changed:
         model.refine("isotropic, last", n_cycles=6)
+
+
+def _add_what_lacks(model: TrialModel) -> int:
+    """Add the highest difference peaks, as many as atoms lack, where the composition counts more.
+
+    They are kept where they make the model likelier.
+    """
+    differences = model.differences_from_composition().values()
+    n_lacking = round(sum(given - found for found, given in differences))
+    if not model.few_reflections or n_lacking < 1:
+        return 0
+    before = (model.structure, model.result, model.badness())
+    n_new = add_atoms(model, 0.0, n_lacking)
+    if n_new:
+        model.refine("atoms that lack", n_cycles=6)
+        if model.badness() < before[2]:
+            return n_new
+        model.structure, model.result = before[:2]
+        model.record("taken back")
+    return 0

@@ -15,7 +15,7 @@ from cctbx import xray
 from cctbx.array_family import flex
 
 from phai_cctbx.building.connectivity import HYDROGENS, element_of
-from phai_cctbx.building.elements import scattering_power
+from phai_cctbx.building.elements import CERTAIN_CONTENTS, COUNT_COST, scattering_power
 from phai_cctbx.building.hydrogens import HydrogenGroup
 from phai_cctbx.building.peaks import fourier_map
 from phai_cctbx.refinement.analysis import AbsoluteStructure
@@ -31,6 +31,10 @@ from phai_cctbx.refinement.weighting import Weighting
 
 logger = logging.getLogger(__name__)
 
+FIT_DECIDES_D_MIN = 1 / (2 * 0.55)
+"""Resolution (A) beyond which the fit is not enough: sin(theta)/lambda 0.55, alert A of checkCIF's
+THETM01."""
+
 VOLUME_PER_ATOM = 18.0
 """Usual volume of a non-hydrogen atom in molecular crystals, A^3 (Kempster & Lipson, 1972)."""
 
@@ -45,6 +49,12 @@ ROUGH_CONVERGENCE = 0.3
 
 U_START = 0.04
 """U_iso (A^2) of new atoms."""
+
+MIN_R1 = 1e-6
+"""Smaller ones are those of data without errors."""
+
+HALF_ATOM = 0.5
+"""Difference of atoms in the asymmetric unit that is one."""
 
 BOND_REACH = 2.1
 """Distance (A) within which neighbours speak about an element."""
@@ -140,6 +150,52 @@ class TrialModel:
         step = Step(action, self.result.r1, self.structure.scatterers().size())
         self.history.append(step)
         logger.info("%-40s R1 %.4f, %d atoms", step.action, step.r1, step.n_atoms)
+
+    @property
+    def few_reflections(self) -> bool:
+        """True where the data end too early for the fit alone to decide."""
+        return self.f_sq.d_min() > FIT_DECIDES_D_MIN
+
+    @property
+    def certainty_of_contents(self) -> float:
+        """How much the composition counts in the choice of elements (`assign_elements`)."""
+        return CERTAIN_CONTENTS if self.few_reflections else 1.0
+
+    def differences_from_composition(self) -> dict[str, tuple[float, float]]:
+        """Element -> (found, given) atoms per asymmetric unit, where they differ by half an atom.
+
+        Empty as well where no composition was given, or one that the volume forbids. Hydrogen
+        counts for neutrons alone.
+        """
+        if not self.composition:
+            return {}
+        unseen = frozenset() if self.radiation == "neutron" else HYDROGENS
+        given, found = (
+            {e: n / self.order for e, n in contents.items() if e not in unseen}
+            for contents in (self.composition, cell_contents(self.structure))
+        )
+        if round(sum(given.values())) != expected_atoms(
+            self.f_sq, self.composition, self.radiation
+        ):
+            return {}
+        return {
+            element: (found.get(element, 0.0), given.get(element, 0.0))
+            for element in sorted({*found, *given})
+            if abs(found.get(element, 0.0) - given.get(element, 0.0)) >= HALF_ATOM
+        }
+
+    def contents_cost(self) -> float:
+        """Cost (nats) of atoms that are not those of the composition."""
+        differences = self.differences_from_composition().values()
+        return CERTAIN_CONTENTS * COUNT_COST * sum(abs(a - b) for a, b in differences)
+
+    def badness(self) -> float:
+        """n ln(R1), and the cost of atoms other than the composition's where reflections are few.
+
+        Minus the logarithm of the likelihood of the refined model, but for a constant.
+        """
+        badness = self.f_sq.size() * np.log(max(self.result.r1, MIN_R1))
+        return badness + (self.contents_cost() if self.few_reflections else 0.0)
 
     @property
     def changed(self) -> bool:

@@ -3,7 +3,8 @@
 A crystallographer goes on from a structure that fits, or whose misfit nothing else confirms.
 The limits of R factors and of difference density are those at which checkCIF raises its alerts A
 (serious) and B (potentially serious): procedures RFACG01, RFACR01, DIFMX02 and DIFMN02
-(https://journals.iucr.org/services/cif/checking/autolist.html).
+(https://journals.iucr.org/services/cif/checking/autolist.html). Where the data end so early that
+checkCIF alerts to it, more is asked (`few_reflections`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from phai_cctbx.building.connectivity import (
 )
 from phai_cctbx.refinement.analysis import missed_symmetry
 from phai_cctbx.refinement.difference_atoms import U_PRUNE
+from phai_cctbx.refinement.few_reflections import contents_doubts, prediction_doubts
 from phai_cctbx.refinement.least_squares import RefinementResult
 from phai_cctbx.refinement.trial_model import TrialModel, cell_contents, expected_atoms
 
@@ -114,10 +116,15 @@ def judge(
         All that speaks against it; empty for a solution.
     """
     share = bonded_share(model.structure)
-    least_share = MIN_BONDED_SHARE
+    few = model.few_reflections
+    least_share = MIN_BONDED_SHARE_OF_BAD_FIT if few else MIN_BONDED_SHARE
     doubts = _misfit(model, result, R1_SOLVED, WR2_SOLVED)
     bad_fit = _misfit(model, result, R1_GOOD, WR2_GOOD)
-    if bad_fit:
+    if few:
+        doubts = bad_fit + _unexplained_density(model, peak, hole) + contents_doubts(model)
+        if not doubts:
+            doubts = prediction_doubts(model, result, R1_SOLVED * _allowance(model))
+    elif bad_fit:
         least_share = MIN_BONDED_SHARE_OF_BAD_FIT
         confirmed = _unexplained_density(model, peak, hole) + _atoms_amiss(model)
         if doubts or confirmed or share < least_share:
@@ -135,7 +142,7 @@ def judge(
 
 def _misfit(model: TrialModel, result: RefinementResult, r1_limit, wr2_limit) -> list[str]:
     """R factors beyond their limits; R1 is raised to what the degrees of freedom leave of it."""
-    allowance = 1.0 if model.radiation == "xray" else KINEMATIC_ALLOWANCE
+    allowance = _allowance(model)
     freedom = result.n_observed / max(result.n_observed - result.n_parameters, 1)
     r1 = result.r1 * np.sqrt(freedom)
     misfit = []
@@ -144,6 +151,11 @@ def _misfit(model: TrialModel, result: RefinementResult, r1_limit, wr2_limit) ->
     if result.wr2 > allowance * wr2_limit:
         misfit.append(f"wR2 {result.wr2:.3f}")
     return misfit
+
+
+def _allowance(model: TrialModel) -> float:
+    """How many times the limits of R factors are higher than for X-rays."""
+    return 1.0 if model.radiation == "xray" else KINEMATIC_ALLOWANCE
 
 
 def _unexplained_density(model: TrialModel, peak: float, hole: float) -> list[str]:

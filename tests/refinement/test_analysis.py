@@ -62,3 +62,25 @@ def test_nothing_is_missed_in_the_right_group():
     structure, _ = _in_p1_and_its_own("P 21 21 21", (5.8, 7.3, 12.4, 90, 90, 90))
     f_calc = structure.structure_factors(d_min=1.0, algorithm="direct").f_calc()
     assert missed_symmetry(f_calc, f_calc.as_intensity_array()) is None
+
+
+def test_rhombohedral_crystals_in_hexagonal_axes_are_searched():
+    own, in_p1 = _in_p1_and_its_own("R -3 :H", (14.0, 14.0, 11.0, 90, 90, 120))
+    for structure, missed in ((own, None), (in_p1, "R -3 :R")):
+        f_calc = structure.structure_factors(d_min=1.0, algorithm="direct").f_calc()
+        found = missed_symmetry(f_calc, f_calc.as_intensity_array())
+        assert (found and found.space_group) == missed
+
+
+def test_a_heavy_atom_and_its_image_are_no_centring():
+    structure = xray.structure(
+        crystal_symmetry=crystal.symmetry((6.9, 16.4, 8.7, 90, 109, 90), "P 1 21/n 1")
+    )
+    for label, element, site in (
+        ("Cu1", "Cu", (0, 0, 0)),
+        ("Cl1", "Cl", (0.21, 0.08, 0.13)),
+        ("C1", "C", (0.43, 0.17, 0.36)),
+    ):
+        structure.add_scatterer(xray.scatterer(label, site=site, u=0.03, scattering_type=element))
+    f_calc = structure.structure_factors(d_min=1.5, algorithm="direct").f_calc()
+    assert missed_symmetry(f_calc, f_calc.as_intensity_array()) is None
