@@ -76,13 +76,13 @@ def add_atoms(model: TrialModel, least: float = MIN_NEW_DENSITY, n_most: int | N
     ----------
     model : TrialModel
     least : float
-        Density of a peak, over that of a typical carbon atom of the model.
+        Density of a peak, over that of a typical carbon atom of the model; 0 takes any peak.
     n_most : int, optional
         Atoms that are added at most.
     """
     coefficients = difference_coefficients(model.result, model.f_sq)
     peaks = find_peaks(coefficients, 20)
-    threshold = max(least * model.density_of_carbon(), 4 * peaks.sigma)
+    threshold = max(least * model.density_of_carbon(), 4 * peaks.sigma) if least else 0.0
     n_new = 0
     for site, height in zip(peaks.sites, peaks.heights, strict=True):
         if height < threshold or n_new == n_most:

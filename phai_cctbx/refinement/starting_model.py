@@ -12,10 +12,10 @@ import numpy as np
 from cctbx import miller
 from cctbx.array_family import flex
 
-from phai_cctbx.building.connectivity import HYDROGENS, contacts
+from phai_cctbx.building.connectivity import HYDROGENS, contacts, element_of
 from phai_cctbx.building.elements import assign_elements
 from phai_cctbx.refinement.difference_atoms import add_atoms, prune
-from phai_cctbx.refinement.element_trials import element_sites, relabel
+from phai_cctbx.refinement.element_trials import element_sites, exchange, relabel
 from phai_cctbx.refinement.recycling import n_sites_filling, recycle
 from phai_cctbx.refinement.trial_model import (
     U_START,
@@ -31,6 +31,9 @@ RECYCLING_TURNS = 20
 
 ROUNDS, ROUNDS_OF_FEW = 8, 20
 """Rounds of refinement and difference maps at most: blurred maps show fewer atoms at a time."""
+
+MOST_STALLED = 4
+"""Rounds without a better R1 that end it: atoms come and go."""
 
 R1_GOOD_START = 0.30
 """Isotropic R1 of a start that needs no other beside it."""
@@ -80,6 +83,9 @@ def best_start(model: TrialModel, f_obs: miller.array, phasing_result) -> None:
         for elements_by in _ways_to_elements(model):
             _first_model(model, trial, elements_by)
             refine_isotropic(model)
+            if model.few_reflections and not is_hopeless(model):
+                if exchange(model, "isotropic, elements exchanged"):
+                    refine_isotropic(model)
             starts.append((model.badness(), model.structure, model.result))
         if model.result.r1 < R1_GOOD_START:
             break
@@ -108,7 +114,7 @@ def _ways_to_elements(model: TrialModel):
         return elements_in_order(
             z,
             [scatterer.weight() for scatterer in structure.scatterers()],
-            {e: n / model.order for e, n in model.composition.items() if e not in HYDROGENS},
+            _given(model),
             model.power,
         )
 
@@ -179,7 +185,8 @@ def is_hopeless(model: TrialModel) -> bool:
 
 def refine_isotropic(model: TrialModel) -> None:
     """Least squares, pruning, elements and difference maps in turns until nothing changes."""
-    previous = float("inf")
+    previous = best = float("inf")
+    n_stalled = 0
     n_rounds = ROUNDS_OF_FEW if model.few_reflections else ROUNDS
     for round_number in range(1, n_rounds + 1):
         model.refine(f"isotropic, round {round_number}", n_cycles=6)
@@ -195,6 +202,10 @@ def refine_isotropic(model: TrialModel) -> None:
         added = add_atoms(model) or (not hopeless and _add_what_lacks(model))
         if not (changes or added) or (not added and r1 > previous - 0.001):
             break
+        n_stalled = 0 if r1 < best - 0.001 else n_stalled + 1
+        if n_stalled == MOST_STALLED:
+            break
+        best = min(best, r1)
         previous = r1
     if model.changed:
         model.refine("isotropic, last", n_cycles=6)
@@ -205,16 +216,32 @@ def _add_what_lacks(model: TrialModel) -> int:
 
     They are kept where they make the model likelier.
     """
-    differences = model.differences_from_composition().values()
-    n_lacking = round(sum(given - found for found, given in differences))
-    if not model.few_reflections or n_lacking < 1:
+    if not (model.few_reflections and model.composition) or model.radiation == "neutron":
+        return 0
+    lacking = [
+        element
+        for element, (found, given) in model.differences_from_composition().items()
+        for _ in range(round(given - found))
+    ]
+    n_heavy = sum(model.structure.scatterers()[i].weight() for i in model.heavy_atoms())
+    n_lacking = round(sum(_given(model).values()) - n_heavy)
+    if min(n_lacking, len(lacking)) < 1:
         return 0
     before = (model.structure, model.result, model.badness())
-    n_new = add_atoms(model, 0.0, n_lacking)
+    n_before = model.structure.scatterers().size()
+    n_new = add_atoms(model, 0.0, min(n_lacking, len(lacking)))
     if n_new:
+        elements = [element_of(scatterer) for scatterer in model.structure.scatterers()]
+        elements[n_before:] = sorted(lacking, key=model.power, reverse=True)[:n_new]
+        model.structure = with_elements(model.structure, elements)
         model.refine("atoms that lack", n_cycles=6)
         if model.badness() < before[2]:
             return n_new
         model.structure, model.result = before[:2]
         model.record("taken back")
     return 0
+
+
+def _given(model: TrialModel) -> dict[str, float]:
+    """Non-hydrogen atoms per asymmetric unit that the composition names."""
+    return {e: n / model.order for e, n in model.composition.items() if e not in HYDROGENS}
