@@ -26,53 +26,39 @@ FIRST_SHARPNESS, LAST_SHARPNESS = 1.0, 2.0
 N_LAST, LAST_SHARE = 4, 0.5
 
 
-def recycle(
-    model: Callable[..., Tensor],
-    e_value: Tensor,
-    d_star: Tensor,
-    epsilon: Tensor,
-    centric: Tensor,
-    mask: Tensor,
-    start: Tensor,
-    basis: Tensor,
-    weights: Tensor,
-    n_passes: int,
-) -> Tensor:
-    """kappa exp(i phase) after `n_passes` passes; arguments as of `FourierOperator`."""
+#: One pass of a network over one batch: kappa exp(i phase) (b, k, n) from a start (b, k, n).
+OnePass = Callable[[Tensor], Tensor]
+
+
+def recycle(one_pass: OnePass, start: Tensor, centric: Tensor, n_passes: int) -> Tensor:
+    """kappa exp(i phase) after `n_passes` passes; `centric` as of `FourierOperator`."""
     output = start
     for _ in range(n_passes):
-        output = model(e_value, d_star, epsilon, centric, mask, start, basis, weights)
+        output = one_pass(start)
         start = expected_phase_factor(output, centric)
     return output
 
 
 def anneal(
-    model: Callable[..., Tensor],
-    e_value: Tensor,
-    d_star: Tensor,
-    epsilon: Tensor,
+    one_pass: OnePass,
+    start: Tensor,
     centric: Tensor,
     mask: Tensor,
-    start: Tensor,
-    basis: Tensor,
-    weights: Tensor,
     n_passes: int,
     generator: torch.Generator,
 ) -> Tensor:
     """kappa exp(i phase) after `n_passes` passes from randomly drawn phases, the last few from
-    expected values; arguments as of `FourierOperator`."""
+    expected values; `centric` and `mask` as of `FourierOperator`."""
     n_last = min(N_LAST, int(LAST_SHARE * n_passes))
     n_drawn = n_passes - n_last
     for i in range(n_drawn):
-        output = model(e_value, d_star, epsilon, centric, mask, start, basis, weights)
+        output = one_pass(start)
         sharpness = FIRST_SHARPNESS * (LAST_SHARPNESS / FIRST_SHARPNESS) ** (i / n_drawn)
         factor = torch.full((len(output), 1), sharpness, device=output.device)
         start = sampled_phase_factor(output, centric, factor, generator) * mask[:, None]
     if n_last == 0:
         return output
-    return recycle(
-        model, e_value, d_star, epsilon, centric, mask, start, basis, weights, n_last
-    )
+    return recycle(one_pass, start, centric, n_last)
 
 
 def mean_confidence(output: Tensor, centric: Tensor, weight: Tensor) -> Tensor:

@@ -219,14 +219,18 @@ class NeuralPhaser:
         for first in range(0, n_starts, at_once):
             n = min(at_once, n_starts - first)
             frame = problem.frame.repeat(n)
-            outputs.append(
-                anneal(
-                    self.model,
-                    problem.e_value.expand(n, -1), frame.d_star, frame.epsilon, frame.centric,
-                    frame.mask, frame.random_start(generator), basis, problem.frame.weights,
-                    self.n_passes, generator,
-                )
+            reflections = (
+                problem.e_value.expand(n, -1), frame.d_star, frame.epsilon, frame.centric,
+                frame.mask,
             )  # fmt: skip
+
+            def one_pass(start, reflections=reflections):
+                return self.model(*reflections, start, basis, problem.frame.weights)
+
+            start = frame.random_start(generator)
+            outputs.append(
+                anneal(one_pass, start, frame.centric, frame.mask, self.n_passes, generator)
+            )
         output = torch.cat(outputs)
         centric = problem.frame.centric.expand(len(output), -1)
         weight = problem.f_sq * problem.frame.multiplicity

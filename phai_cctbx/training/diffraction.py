@@ -81,11 +81,13 @@ class Diffraction:
     phase_factor: Tensor
     basis: Tensor
 
-    @property
-    def inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """What the network sees of each reflection: its first five arguments."""
+    def one_pass(self, model: torch.nn.Module, start: Tensor) -> Tensor:
+        """kappa exp(i phase) that a network makes of a start, both (b, k, n)."""
         batch = self.batch
-        return self.e_value, batch.d_star, batch.epsilon, batch.centric, batch.mask
+        return model(
+            self.e_value, batch.d_star, batch.epsilon, batch.centric, batch.mask, start,
+            self.basis, batch.weights,
+        )  # fmt: skip
 
 
 def collate(

@@ -82,7 +82,7 @@ def evaluate(
     ):
         batch, diffraction = trial.batch, trial.diffraction
         true = diffraction.phase_factor
-        ends = [phase_from(model, diffraction, batch, true, n_passes), *trial.outputs]
+        ends = [phase_from(model, diffraction, true, n_passes), *trial.outputs]
         from_truth, *scores = [map_correlation(end, true, diffraction.f_sq, batch) for end in ends]
         r = torch.stack(scores)
         top, pick = trial.confidence.max(0)

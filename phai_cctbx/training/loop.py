@@ -270,9 +270,7 @@ class Trainer:
         chain = self.chains[self.rng.integers(len(self.chains))]
         diffraction = chain.diffraction
         with self.precision():
-            output = self.model(
-                *diffraction.inputs, chain.start, diffraction.basis, diffraction.batch.weights
-            )
+            output = diffraction.one_pass(self.model, chain.start)
         loss = phase_loss(output.float(), diffraction).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -43,10 +44,10 @@ class Trial:
 
 
 def phase_from(
-    model: torch.nn.Module, diffraction: Diffraction, batch: Batch, start: Tensor, n_passes: int
+    model: torch.nn.Module, diffraction: Diffraction, start: Tensor, n_passes: int
 ) -> Tensor:
     """kappa exp(i phase) after passes from phases of one's choice, shape (b, k, n)."""
-    return recycle(model, *diffraction.inputs, start, diffraction.basis, batch.weights, n_passes)
+    return recycle(partial(diffraction.one_pass, model), start, diffraction.batch.centric, n_passes)
 
 
 @torch.no_grad()
@@ -73,12 +74,16 @@ def trials(
         outputs = torch.stack(
             [
                 anneal(
-                    model, *diffraction.inputs, batch.random_start(generator), diffraction.basis,
-                    batch.weights, n_passes, generator,
+                    partial(diffraction.one_pass, model),
+                    batch.random_start(generator),
+                    batch.centric,
+                    batch.mask,
+                    n_passes,
+                    generator,
                 )
                 for _ in range(n_starts)
             ]
-        )  # fmt: skip
+        )
         confidence = torch.stack(
             [mean_confidence(output, batch.centric, weight) for output in outputs]
         )
