@@ -29,6 +29,8 @@ from phai_cctbx.training.dimers import INVERSION, MIRROR, TWOFOLD, joined
 from phai_cctbx.training.elements import ATOMIC_NUMBERS
 from phai_cctbx.training.molecules import Kind, Molecule, in_symmetry_frame, write_library
 from phai_cctbx.training.smiles_grammar import (
+    MINERAL_ANIONS,
+    MINERAL_CATIONS,
     SMALL_ANIONS,
     SMALL_CATIONS,
     SOLVENTS,
@@ -156,8 +158,8 @@ def small_molecules() -> Iterator[Molecule]:
     """Counter ions and solvents."""
     yield from hexafluorides()
     for kind, table in (
-        (Kind.SMALL_CATION, SMALL_CATIONS),
-        (Kind.SMALL_ANION, SMALL_ANIONS),
+        (Kind.SMALL_CATION, SMALL_CATIONS + MINERAL_CATIONS),
+        (Kind.SMALL_ANION, SMALL_ANIONS + MINERAL_ANIONS),
         (Kind.SOLVENT, SOLVENTS),
     ):
         for smiles in table:

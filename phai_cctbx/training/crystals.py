@@ -41,8 +41,11 @@ CENTROSYMMETRIC_SHARES = {14: 350, 2: 250, 15: 85, 61: 45, 62: 35, 60: 25}
 #: suits it; in P n m a and C 2/c most are.
 SPECIAL_SHARE = {2: 0.15, 14: 0.15, 15: 0.5, 62: 0.8, 60: 0.5, 61: 0.15, 12: 0.8, 63: 0.9, 64: 0.9}
 OTHER_SPECIAL_SHARE = 0.3
-#: Kinds of contents: one molecule, two of a kind, with a solvent, salt.
-CONTENTS = {"single": 0.62, "pair": 0.08, "solvate": 0.13, "salt": 0.17}
+#: Kinds of contents: one molecule, two of a kind, with a solvent, salt, ionic.
+CONTENTS = {"single": 0.59, "pair": 0.08, "solvate": 0.13, "salt": 0.16, "ionic": 0.04}
+#: Ionic crystals: share of complex cations, mean number of waters for each cation, and the most
+#: bodies of an asymmetric unit.
+COMPLEX_CATION_SHARE, MEAN_WATERS, MOST_IONS = 0.3, 1.5, 8
 #: Share of coordination compounds among the neutral molecules; of salts, those of two large ions;
 #: of the others, those with a large cation, and the share of the volume that it takes.
 COMPLEX_SHARE, ORGANIC_SALT_SHARE, CATION_SHARE, SALT_MAIN_SHARE = 0.2, 0.2, 0.75, 0.75
@@ -211,6 +214,9 @@ class MoleculeShelf:
 
     def __init__(self, molecules: list[Molecule]):
         self.by_kind = {kind: [m for m in molecules if m.kind == kind] for kind in Kind}
+        self.water = next(
+            m for m in self.by_kind[Kind.SOLVENT] if sorted(m.atomic_numbers) == [1, 1, 8]
+        )
         main = [m for m in molecules if m.kind in MAIN_KINDS]
         neutral = [m for m in main if m.charge == 0]
         self._sorted = {
@@ -318,6 +324,8 @@ class CrystalGenerator:
         elif kind == "solvate":
             solvent = self._any(Kind.SOLVENT)
             molecules = [self._neutral(asymmetric - solvent.volume), solvent]
+        elif kind == "ionic":
+            return self._ionic(group, asymmetric)
         else:
             molecules = self._salt(asymmetric)
         if any(m is None for m in molecules):
@@ -334,7 +342,45 @@ class CrystalGenerator:
     def _counter_ions(self, charge: int) -> list[Molecule]:
         """Small ions, all of one kind, that make up for a charge."""
         kind = Kind.SMALL_ANION if charge > 0 else Kind.SMALL_CATION
-        return [self._any(kind)] * abs(charge)
+        single = [m for m in self.shelf.by_kind[kind] if abs(m.charge) == 1]
+        return [single[self.rng.integers(len(single))]] * abs(charge)
+
+    def _ionic(self, group: SpaceGroup, asymmetric: float) -> Contents | None:
+        """Formula units of a salt or mineral, of a volume; half a cation may be on an element."""
+        rng = self.rng
+        if rng.random() < COMPLEX_CATION_SHARE:
+            cation = self.shelf.near("cation", asymmetric * rng.uniform(0.3, 0.8), rng)
+            if cation is None:
+                return None
+        else:
+            cation = self._any(Kind.SMALL_CATION)
+        anion = self._any(Kind.SMALL_ANION)
+        sites: list[Site | None] = [None]
+        operations, cations = [0], 1.0
+        elements = special_sites(group.number)
+        if elements and rng.random() < OTHER_SPECIAL_SHARE:
+            element = str(rng.choice(list(elements)))
+            suitable = sorted(set(SUITABLE[element]) & set(cation.operations))
+            if suitable and cation.charge % 2 == 0:
+                sites = [elements[element][rng.integers(len(elements[element]))]]
+                operations, cations = [int(rng.choice(suitable))], 0.5
+        # the fewest ions that are neutral together
+        most = MOST_IONS if cations == 1.0 else 1
+        for n in range(1, most + 1):
+            anions = n * cations * cation.charge / -anion.charge
+            if anions == int(anions):
+                break
+        else:
+            return None
+        waters = int(rng.poisson(MEAN_WATERS * n))
+        unit = [cation] * n + [anion] * int(anions) + [self.shelf.water] * waters
+        volume = sum(m.volume for m in unit) - (1.0 - cations) * cation.volume
+        copies = 1 if cations < 1.0 else max(1, round(asymmetric / volume))
+        molecules = unit * copies
+        if len(molecules) > MOST_IONS or not 0.4 < copies * volume / asymmetric < 2.5:
+            return None
+        others = len(molecules) - 1
+        return Contents(group, molecules, sites + [None] * others, operations + [0] * others)
 
     def _salt(self, volume: float) -> list[Molecule | None]:
         rng = self.rng

@@ -102,6 +102,16 @@ SMALL_ANIONS = (
     "OS(=O)(=O)[O-]", "OP(=O)(O)[O-]", "[S-]C#N",
     "Cc1ccc(cc1)S(=O)(=O)[O-]", "CC(=O)[O-]",
 )  # fmt: skip
+#: Further ions of salts and minerals, of any charge.
+MINERAL_CATIONS = (
+    "[Mg+2]", "[Ca+2]", "[Sr+2]", "[Ba+2]", "[Mn+2]", "[Fe+2]", "[Co+2]", "[Ni+2]", "[Cu+2]",
+    "[Zn+2]", "[Cd+2]", "[Pb+2]", "[Al+3]", "[Cr+3]", "[Fe+3]", "[Y+3]", "[La+3]",
+)  # fmt: skip
+MINERAL_ANIONS = (
+    "[F-]", "[OH-]", "[O-2]", "[S-2]", "[O-]S(=O)(=O)[O-]", "OP(=O)([O-])[O-]",
+    "[O-]P(=O)([O-])[O-]", "[O-]C(=O)[O-]", "[O-]C(=O)C(=O)[O-]", "[O-]C=O", "[O-]I(=O)=O",
+    "[O-][Si]([O-])([O-])[O-]", "[O-][As](=O)(O)O", "[O-]S(=O)(=O)C",
+)  # fmt: skip
 SOLVENTS = (
     "O", "CO", "CC#N", "CN(C)C=O", "ClCCl", "ClC(Cl)Cl", "Cc1ccccc1", "CCO", "CS(C)=O", "CC(C)=O",
     "C1CCOC1", "c1ccccc1", "CCOC(C)=O", "CC(=O)O", "OC=O",

@@ -28,6 +28,8 @@ from phai_cctbx.training.elements import ATOMIC_NUMBERS, ATOMIC_VOLUMES, SYMBOLS
 pytest.importorskip("rdkit", reason="the molecules of the test are made with RDKit")
 
 N_MOLECULES, N_ATTEMPTS = 60, 96
+#: Metals of two or three positive charges that ionic crystals may hold, by atomic number.
+MINERAL_METALS = (12, 13, 20, 24, 25, 26, 27, 28, 29, 30, 38, 39, 48, 56, 57, 82)
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +156,25 @@ def test_elements_are_mostly_those_of_organic_crystals(crystals):
     assert 0.55 < (heavy == 6).mean() < 0.85
     assert 0.1 < np.isin(heavy, (7, 8)).mean() < 0.4
     assert 0.3 < (z == 1).mean() < 0.6
+
+
+def test_ionic_crystals_are_neutral_and_pack(molecules, monkeypatch):
+    monkeypatch.setattr("phai_cctbx.training.crystals.CONTENTS", {"ionic": 1.0})
+    shares = {2: 1.0, 14: 1.0, 19: 1.0}
+    generator = CrystalGenerator(molecules, seed=6, group_shares=shares, median_volume=500.0)
+    drawn = [c for _ in range(300) if (c := generator.contents()) is not None]
+    for contents in drawn:
+        charges = [
+            m.charge * (1.0 if site is None else 0.5)
+            for m, site in zip(contents.molecules, contents.sites, strict=True)
+        ]
+        assert sum(charges) == 0.0
+    on_elements = [c for c in drawn if c.sites[0] is not None]
+    assert 0.1 < len(on_elements) / len(drawn) < 0.6
+    packed = generator.batch(24)
+    assert len(packed) > 12
+    metals = [np.isin(c.atomic_numbers, MINERAL_METALS).any() for c in packed]
+    assert np.mean(metals) > 0.25
 
 
 @pytest.mark.parametrize("number", [2, 14, 19, 92, 148, 176, 198])
