@@ -159,7 +159,7 @@ def test_elements_are_mostly_those_of_organic_crystals(crystals):
 
 
 def test_ionic_crystals_are_neutral_and_pack(molecules, monkeypatch):
-    monkeypatch.setattr("phai_cctbx.training.crystals.CONTENTS", {"ionic": 1.0})
+    monkeypatch.setattr("phai_cctbx.training.crystals.CONTENTS", {"ionic": 1.0, "solvate": 0.0})
     shares = {2: 1.0, 14: 1.0, 19: 1.0}
     generator = CrystalGenerator(molecules, seed=6, group_shares=shares, median_volume=500.0)
     drawn = [c for _ in range(300) if (c := generator.contents()) is not None]
