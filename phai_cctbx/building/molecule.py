@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 # cctbx
 import iotbx.cif
@@ -38,6 +39,13 @@ RIGID_SIGMA = 0.04
 
 N_EMBEDDED_PER_TORSION, N_EMBEDDED_MAX = 10, 60
 """Embedded conformers per rotatable bond (one share at least), and their largest number."""
+
+MIN_RING_TORSION = 20.0
+"""Torsions within saturated rings that are smaller (degrees) have no sign: half of those of the
+flattest envelope. Conformers whose rings differ in a sign are folded differently."""
+
+N_FOLDS_MAX = 16
+"""Foldings of the rings that are tried in a placement, those of lowest energy first."""
 
 MIN_CONFORMER_DISTANCE = 0.45
 """Conformers closer than this (A, root mean square of non-hydrogen atoms) are one."""
@@ -99,6 +107,9 @@ class Molecule:
     bonds : numpy.ndarray of int, shape (m, 2)
     conformers : numpy.ndarray, shape (k, n, 3)
         Cartesian coordinates, A, centred on the non-hydrogen atoms; lowest energy first.
+    foldings : numpy.ndarray, shape (m, n, 3)
+        One conformer for each way in which the saturated rings are folded, lowest energy first;
+        none where there is one way alone.
     torsions : tuple of Torsion
         Rotatable bonds that move non-hydrogen atoms.
     hydrogen_torsions : tuple of Torsion
@@ -114,6 +125,7 @@ class Molecule:
     elements: tuple[str, ...]
     bonds: np.ndarray
     conformers: np.ndarray
+    foldings: np.ndarray
     torsions: tuple[Torsion, ...]
     hydrogen_torsions: tuple[Torsion, ...]
     rigid_groups: tuple[tuple[int, ...], ...]
@@ -210,6 +222,29 @@ class Molecule:
                 break
         found.sort(key=lambda item: -item[0])
         return replace(self, conformers=np.array([sites for _, sites in found[:n]]))
+
+    def laid_over(self, conformer: np.ndarray, sites: np.ndarray, turned: bool) -> np.ndarray:
+        """A conformer moved onto the sites of a molecule that is placed.
+
+        Parameters
+        ----------
+        conformer, sites : numpy.ndarray, shape (n, 3)
+            A.
+        turned : bool
+            Whether rotatable bonds are turned to the torsions of `sites` first.
+        """
+        moved = conformer.copy()
+        for torsion in self.torsions if turned else ():
+            j, k = torsion.axis
+            first = next(i for i in self.neighbours[j] if i != k)
+            last = next(i for i in self.neighbours[k] if i != j)
+            wanted, own = (torsion_angle(*(x[[first, j, k, last]])) for x in (sites, moved))
+            turn(moved, torsion, wanted - own)
+        heavy = self.heavy
+        centre = sites[heavy].mean(axis=0)
+        moved -= moved[heavy].mean(axis=0)
+        rotation, _ = Rotation.align_vectors(sites[heavy] - centre, moved[heavy])
+        return rotation.apply(moved) + centre
 
     def chiral_volumes(self, coordinates: np.ndarray) -> dict[int, float]:
         """Signed volume (A^3) at every stereocentre; a change of sign is a change of hand."""
@@ -397,7 +432,7 @@ def _molecule(mol, name, seed) -> Molecule:
     if not any(element != "H" for element in elements):
         raise Sorry(f"molecule={name}: hydrogen alone cannot be placed.")
     torsions, hydrogen_torsions = _torsions(mol)
-    conformers = _conformers(mol, len(torsions), name, seed)
+    conformers, foldings = _conformers(mol, len(torsions), name, seed)
     if mol.GetNumConformers() == 0:
         chem.AssignStereochemistry(mol, cleanIt=True, force=True)
     centres = chem.FindMolChiralCenters(mol, includeUnassigned=True, useLegacyImplementation=False)
@@ -408,6 +443,7 @@ def _molecule(mol, name, seed) -> Molecule:
             [(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()], dtype=int
         ).reshape(-1, 2),
         conformers=conformers,
+        foldings=foldings,
         torsions=torsions,
         hydrogen_torsions=hydrogen_torsions,
         rigid_groups=_rigid_groups(mol),
@@ -415,12 +451,14 @@ def _molecule(mol, name, seed) -> Molecule:
         charge=chem.GetFormalCharge(mol),
     )
     logger.info(
-        "Molecule %s: %d non-hydrogen atoms, %d rotatable bonds, %d stereocentres, %d conformers",
+        "Molecule %s: %d non-hydrogen atoms, %d rotatable bonds, %d stereocentres, %d conformers,"
+        " rings folded in %d ways",
         smiles,
         len(molecule.heavy),
         len(torsions),
         len(molecule.stereocentres),
         len(conformers),
+        max(1, len(foldings)),
     )
     open_centres = sum(label == "?" for _, label in molecule.stereocentres)
     if open_centres:
@@ -505,36 +543,54 @@ def _rigid_groups(mol):
 
 
 def _conformers(mol, n_torsions, name, seed):
-    """Different conformers of low energy, shape (k, n, 3)."""
-    from rdkit.Chem import rdDistGeom
-
+    """Different conformers of low energy, shape (k, n, 3), and one of each folding of the rings."""
     n_atoms = mol.GetNumAtoms()
     heavy = [atom.GetIdx() for atom in mol.GetAtoms() if atom.GetAtomicNum() > 1]
     given = []
     if mol.GetNumConformers() and mol.GetConformer().Is3D():
         given = [np.array(mol.GetConformer().GetPositions())]
     if n_atoms == 1:
-        return np.zeros((1, 1, 3))
+        return np.zeros((1, 1, 3)), np.zeros((0, 1, 3))
     flexible = _chem().Mol(mol)
-    parameters = rdDistGeom.ETKDGv3()
-    parameters.randomSeed = seed + 1
-    parameters.useSmallRingTorsions = True
-    n_rings_that_fold = _n_saturated_rings(mol)
-    n_wanted = min(N_EMBEDDED_MAX, N_EMBEDDED_PER_TORSION * max(1, n_torsions + n_rings_that_fold))
-    ids = list(rdDistGeom.EmbedMultipleConfs(flexible, n_wanted, parameters))
-    if not ids:
-        parameters.useRandomCoords = True
-        ids = list(rdDistGeom.EmbedMultipleConfs(flexible, n_wanted, parameters))
+    rings = _saturated_rings(mol)
+    n_wanted = min(N_EMBEDDED_MAX, N_EMBEDDED_PER_TORSION * max(1, n_torsions + len(rings)))
+    ids = _embed(flexible, n_wanted, seed)
     if not ids and not given:
         raise Sorry(f"molecule={name}: RDKit finds no three-dimensional structure for it.")
     embedded = [np.array(flexible.GetConformer(i).GetPositions()) for i in ids]
-    for i in set(ids) - {ids[k] for k in _different(embedded, heavy)}:
+    apart = {*_different(embedded, heavy), *_folded_differently(embedded, rings)}
+    for i in set(ids) - {ids[k] for k in apart}:
         flexible.RemoveConformer(i)
     energies = _relax(flexible, _torsions(mol)[0]) if ids else []
     relaxed = [np.array(c.GetPositions()) for c in flexible.GetConformers()]
     ordered = given + [relaxed[i] for i in np.argsort(energies, kind="stable")]
-    chosen = [ordered[k] for k in _different(ordered, heavy)]
-    return np.array([sites - sites[heavy].mean(axis=0) for sites in chosen])
+    centred = [sites - sites[heavy].mean(axis=0) for sites in ordered]
+    chosen = np.array([centred[k] for k in _different(centred, heavy)])
+    folds = _folded_differently(centred, rings)
+    return chosen, np.array([centred[k] for k in folds if len(folds) > 1]).reshape(-1, n_atoms, 3)
+
+
+def _embed(mol, n_wanted, seed) -> list[int]:
+    """Numbers of the conformers that are embedded; none where no way of it succeeds.
+
+    Distance geometry begins anew from random coordinates, then without the torsions of small
+    rings, where it finds nothing or RDKit gives up a minimisation.
+    """
+    from rdkit.Chem import rdDistGeom
+
+    for random, small_rings in ((False, True), (True, True), (True, False)):
+        parameters = rdDistGeom.ETKDGv3()
+        parameters.randomSeed = seed + 1
+        parameters.useSmallRingTorsions = small_rings
+        parameters.useRandomCoords = random
+        try:
+            ids = list(rdDistGeom.EmbedMultipleConfs(mol, n_wanted, parameters))
+        except RuntimeError as error:
+            logger.info("RDKit gave up an embedding: %s", " ".join(str(error).split())[:80])
+            continue
+        if ids:
+            return ids
+    return []
 
 
 def _different(conformers, heavy):
@@ -551,14 +607,51 @@ def _different(conformers, heavy):
     return chosen
 
 
-def _n_saturated_rings(mol):
+def _folded_differently(conformers, rings):
+    """Numbers of the first conformers whose rings are folded unlike those of all before them."""
+    chosen, seen = [], set()
+    for i, sites in enumerate(conformers):
+        folding = tuple(sign for ring in rings for sign in _folding(sites, ring))
+        if folding not in seen:
+            seen.add(folding)
+            chosen.append(i)
+        if len(chosen) == N_FOLDS_MAX:
+            break
+    return chosen
+
+
+def _folding(sites, ring):
+    """Signs of the torsions of a ring, 0 where one is small."""
+    around = [sites[list(np.roll(ring, -shift))] for shift in range(4)]
+    torsions = [torsion_angle(*quartet) for quartet in zip(*around, strict=True)]
+    return [0 if abs(t) < np.radians(MIN_RING_TORSION) else int(np.sign(t)) for t in torsions]
+
+
+def torsion_angle(a, b, c, d) -> float:
+    """Torsion angle a-b-c-d, radians, clockwise positive.
+
+    Parameters
+    ----------
+    a, b, c, d : numpy.ndarray, shape (3,)
+        Cartesian sites, A.
+    """
+    axis = (c - b) / np.linalg.norm(c - b)
+    first, last = a - b, d - c
+    first = first - (first @ axis) * axis
+    last = last - (last @ axis) * axis
+    return float(np.arctan2(np.cross(axis, first) @ last, first @ last))
+
+
+def _saturated_rings(mol):
     """Rings with at least three tetrahedral atoms: they can fold."""
     chem = _chem()
-    return sum(
-        sum(mol.GetAtomWithIdx(i).GetHybridization() == chem.HybridizationType.SP3 for i in ring)
-        > 2
+    return [
+        ring
         for ring in mol.GetRingInfo().AtomRings()
-    )
+        if sum(mol.GetAtomWithIdx(i).GetHybridization() == chem.HybridizationType.SP3 for i in ring)
+        > 2
+        and len(ring) > 3
+    ]
 
 
 def _relax(mol, torsions):

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-from scipy.spatial.transform import Rotation
 
 # cctbx
 from cctbx import miller, sgtbx
@@ -55,8 +54,8 @@ N_ROUGH_STEPS, N_FINE_STEPS = 20, 80
 TORSION_SHARE = 0.4
 """Share of the fitted rigid bodies, the best ones, whose torsions are fitted in a search."""
 
-SAME_PLACE = 0.01
-"""Placements whose residuals differ by less, relatively, are taken for one that was found twice."""
+SAME_AMPLITUDES = 0.1
+"""Placements whose |F_calc| differ by less, relatively, are taken for one that was found twice."""
 
 CLASH_MARGIN = 0.9
 """Non-hydrogen atoms of different molecules nearer than a bond plus this (A) clash.
@@ -132,6 +131,7 @@ def place(
     radiation: str = "xray",
     seed: int = 0,
     progress=None,
+    accepted: Callable[[PlacementResult], bool] | None = None,
 ) -> PlacementResult:
     """Place molecules so that they explain the amplitudes.
 
@@ -149,6 +149,8 @@ def place(
     seed : int
     progress : callable, optional
         Called with (steps done, steps in all).
+    accepted : callable, optional
+        Asked after a search that is not convincing by itself; True ends the search.
 
     Returns
     -------
@@ -196,8 +198,13 @@ def place(
             found[0].origin,
             found[1].r1 if len(found) > 1 else float("nan"),
         )
-        if _convincing(found):
+        result = _result(found, n_fitted, diffraction)
+        if _convincing(found) or (accepted is not None and accepted(result)):
             break
+    return result
+
+
+def _result(found, n_fitted, diffraction) -> PlacementResult:
     best = found[0]
     phase_set = int(best.origin.split()[-1]) if best.origin.startswith("phase set") else None
     return PlacementResult(
@@ -254,7 +261,7 @@ def _trials(f_obs, diffraction, molecule, weight, ways, maps, seed):
             lists.append(("amplitudes alone, on special positions", on_symmetry))
         for origin, candidates in lists:
             for candidate in candidates:
-                pose = Pose(molecule, candidate.sites(molecule, diffraction), candidate.conformer)
+                pose = Pose(molecule, candidate.sites(molecule, diffraction))
                 if way is None:
                     trials.append(Placement((pose,), (weight,), U_START, origin=origin))
                 else:
@@ -270,18 +277,23 @@ def _trials(f_obs, diffraction, molecule, weight, ways, maps, seed):
 
 
 def improved(diffraction: Diffraction, placement: Placement) -> Placement:
-    """The placement with other conformers, turns and staggerings tried in its place.
+    """The placement with other conformers, turns, foldings and staggerings tried in its place.
 
     Each molecule is turned by half about its principal axes, since many are nearly symmetric up to
-    their elements; each conformer is laid over it, and each rotatable bond is turned by steps of
-    `TORSION_STEP`. What lowers the residual after a fit is kept.
+    their elements; each conformer is laid over it, and each folding of the rings with the torsions
+    as they are; each rotatable bond is turned by steps of `TORSION_STEP`. What lowers the residual
+    after a fit is kept.
     """
     for k in range(len(placement.poses)):
         placement = _best_of(diffraction, placement, k, _half_turns(placement.poses[k]))
         pose = placement.poses[k]
         trials = [
-            replace(pose, sites=_laid_over(pose, conformer), conformer=number)
-            for number, conformer in enumerate(pose.molecule.conformers)
+            replace(pose, sites=pose.molecule.laid_over(conformer, pose.sites, turned))
+            for turned, conformers in (
+                (False, pose.molecule.conformers),
+                (True, pose.molecule.foldings),
+            )
+            for conformer in conformers
         ]
         placement = _best_of(diffraction, placement, k, trials)
         for torsion in pose.molecule.torsions:
@@ -330,14 +342,6 @@ def _half_turns(pose):
     ]
 
 
-def _laid_over(pose, conformer):
-    """Sites of a conformer, turned and moved onto a pose."""
-    heavy = pose.molecule.heavy
-    centre = pose.heavy_sites.mean(axis=0)
-    rotation, _ = Rotation.align_vectors(pose.heavy_sites - centre, conformer[heavy])
-    return rotation.apply(conformer) + centre
-
-
 def _roughly_fitted(diffraction, trials):
     """Rigid bodies of all trials fitted, and the torsions of the better ones of what they become.
 
@@ -372,14 +376,22 @@ def _distinct(placements, diffraction):
     amplitudes: list[np.ndarray] = []
     for value, placement in penalised:
         f_calc = np.abs(diffraction.f_calc(placement))
-        # The same structure on another origin has the same amplitudes.
-        if any(
-            np.abs(f_calc - other).sum() < SAME_PLACE * 10 * other.sum() for other in amplitudes
-        ):
+        if any(same_amplitudes(f_calc, other) for other in amplitudes):
             continue
         chosen.append((value, placement))
         amplitudes.append(f_calc)
     return [placement for _, placement in chosen]
+
+
+def same_amplitudes(f_calc: np.ndarray, other: np.ndarray) -> bool:
+    """True where two sets of |F_calc| are of one structure, on whatever origin each of them is.
+
+    Parameters
+    ----------
+    f_calc, other : numpy.ndarray, shape (n,)
+        On one scale.
+    """
+    return bool(np.abs(f_calc - other).sum() < SAME_AMPLITUDES * other.sum())
 
 
 def clashes(placement: Placement, diffraction: Diffraction) -> list[str]:

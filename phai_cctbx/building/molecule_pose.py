@@ -37,13 +37,10 @@ class Pose:
     molecule : Molecule
     sites : numpy.ndarray, shape (n, 3)
         Cartesian coordinates in the cell, A.
-    conformer : int
-        The conformer it began as.
     """
 
     molecule: Molecule
     sites: np.ndarray
-    conformer: int = 0
 
     @property
     def heavy_sites(self) -> np.ndarray:

@@ -13,11 +13,14 @@ from pathlib import Path
 # cctbx
 import iotbx.cif
 from cctbx import xray
+from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
 CALCULATED = "calculated"
 MEASURED = "measured"
 KINDS = (CALCULATED, MEASURED)
+#: A^2: an atom that moves further than the length of a bond (2 A) is not one.
+LARGEST_U = 4.0
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def reference_structure(path) -> xray.structure:
     Raises
     ------
     libtbx.utils.Sorry
-        If the CIF cannot be read or holds no atoms.
+        If the CIF cannot be read, holds no atoms, or displacements that no atom has.
     """
     try:
         structures = iotbx.cif.reader(file_path=str(path)).build_crystal_structures()
@@ -106,8 +109,20 @@ def reference_structure(path) -> xray.structure:
         raise Sorry(f"{path}: not a readable model CIF ({error}).") from error
     for structure in structures.values():
         if structure.scatterers().size():
+            _check_displacements(structure, path)
             return structure
     raise Sorry(f"{path}: no atoms with coordinates in this CIF.")
+
+
+def _check_displacements(structure, path):
+    displacements = structure.scatterers().extract_u_iso_or_u_equiv(structure.unit_cell())
+    largest = flex.max_index(displacements)
+    if displacements[largest] > LARGEST_U:
+        raise Sorry(
+            f"{path}: atom {structure.scatterers()[largest].label} has U(eq)"
+            f" {displacements[largest]:.1f} A^2, at most {LARGEST_U:.0f} can be meant: correct"
+            " the model, or leave this entry out (ids=)."
+        )
 
 
 def _calculated(folder):

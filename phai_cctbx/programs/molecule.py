@@ -24,6 +24,7 @@ from phai_cctbx.refinement.completion import (
 from phai_cctbx.refinement.maps import difference_coefficients
 from phai_cctbx.refinement.molecule_judgement import WRONG_ERROR, Judgement, judge
 from phai_cctbx.refinement.molecule_refinement import MoleculeRefinement, refine_molecule
+from phai_cctbx.refinement.molecule_rivals import refined_gap
 
 logger = logging.getLogger(__name__)
 
@@ -192,6 +193,13 @@ def build_molecules(
     for molecule, weight in zip(placed_molecules, weights, strict=True):
         on = "" if weight == 1 else f", {weight:.3g} of it unique: on a special position"
         logger.info("To place: %s%s", molecule.name, on)
+    tried: list[tuple[PlacementResult, MoleculeRefinement, Judgement]] = []
+
+    def nothing_speaks_against(found: PlacementResult) -> bool:
+        """Refine and judge the best placement of a search."""
+        tried[:] = [(found, *_refined_and_judged(data, prepared, found, seed))]
+        return tried[0][2].right
+
     placed = place(
         prepared.f_obs,
         placed_molecules,
@@ -200,7 +208,19 @@ def build_molecules(
         radiation=data.radiation,
         seed=seed,
         progress=progress,
+        accepted=nothing_speaks_against,
     )
+    if not tried or tried[0][0] is not placed:
+        nothing_speaks_against(placed)
+    _, refined, judgement = tried[0]
+    for line in judgement_lines(judgement):
+        logger.info("%s", line)
+    return MoleculeResult(
+        tuple(placed_molecules), placed, refined, judgement, time.monotonic() - began, doubt
+    )
+
+
+def _refined_and_judged(data, prepared, placed, seed) -> tuple[MoleculeRefinement, Judgement]:
     refined = refine_molecule(
         prepared.f_sq,
         prepared.f_obs,
@@ -209,12 +229,10 @@ def build_molecules(
         wavelength=data.wavelength,
         seed=seed,
     )
-    judgement = judge(prepared.f_obs, placed, refined)
-    for line in judgement_lines(judgement):
-        logger.info("%s", line)
-    return MoleculeResult(
-        tuple(placed_molecules), placed, refined, judgement, time.monotonic() - began, doubt
+    gap = refined_gap(
+        prepared.f_sq, prepared.f_obs, placed, refined, data.radiation, data.wavelength
     )
+    return refined, judge(prepared.f_obs, placed, refined, gap)
 
 
 def _per_asymmetric_unit(data, molecules) -> float:

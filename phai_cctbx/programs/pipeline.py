@@ -44,6 +44,7 @@ from phai_cctbx.programs.hirshfeld_stage import (
 )
 from phai_cctbx.programs.molecule import MoleculeResult, build_molecules
 from phai_cctbx.programs.output_files import OutputFiles
+from phai_cctbx.programs.proposal import MoleculeProposals, propose_molecules
 from phai_cctbx.programs.result_files import (
     PeakStructure,
     peak_structure,
@@ -64,6 +65,8 @@ logger = logging.getLogger(__name__)
 
 #: Data that end before this (A) do not decide on single atoms: a free refinement fits anything.
 BUILD_D_MIN = 1.6
+#: Where the data end before this (A) and building fails, common molecules are tried as well.
+PROPOSE_D_MIN = 1.3
 #: Phases that end this much earlier than the data are extended.
 EXTENSION_RATIO = 1.05
 #: Candidates of one attempt that are built, at most; those after the first only where what their
@@ -79,7 +82,7 @@ PREFIX_SUFFIX = "_phai"
 #: The files of a run; the report is the last of them.
 EXTENSIONS = ("res", "cif", "fcf", "mtz", "ccp4", "log", "json", "eff", "html")
 #: How `SolveResult.solved` was decided.
-BY_R1, BY_CONFIDENCE, BY_MOLECULE = "r1", "confidence", "molecule"
+BY_R1, BY_CONFIDENCE, BY_MOLECULE, BY_PROPOSAL = "r1", "confidence", "molecule", "proposal"
 
 HYDROGENS = ("H", "D")
 
@@ -130,6 +133,10 @@ structure {
   copies = None
     .type = ints(value_min=1)
     .help = Copies of each molecule in the asymmetric unit, by default what the contents say
+  propose = True
+    .type = bool
+    .help = Where the data are too coarse for single atoms and no molecule is given: try common \
+            ones that the cell contents allow
   scattering = *iam har
     .type = choice
     .help = Spherical atoms, or a last refinement with Hirshfeld atoms (docs/aspherical.md)
@@ -162,6 +169,7 @@ class SolveResult:
     solved_by : str
         ``"r1"``: by the refined structure. ``"confidence"``: by the phases alone, where the data
         are too coarse to build freely. ``"molecule"``: nothing speaks against the molecule given.
+        ``"proposal"``: nothing speaks against a common molecule that the cell contents suggest.
     data : CrystalData
     prepared : PreparedData
     phasing : PhasingResult
@@ -173,13 +181,15 @@ class SolveResult:
         Extension -> result file.
     seconds : float
     known : MoleculeResult or None
-        Where a molecule was given.
+        Where a molecule was given, or one was proposed and found.
     hirshfeld : HirshfeldStage or None
         Where the structure was refined with Hirshfeld atoms.
     not_done : tuple of str
         Stages that were asked for and could not be done, and why.
     peaks : PeakStructure or None
         The peaks of the phased map, where no structure was built.
+    proposals : MoleculeProposals or None
+        Where common molecules were tried because none was given.
     """
 
     solved: bool
@@ -195,6 +205,7 @@ class SolveResult:
     hirshfeld: HirshfeldStage | None = None
     not_done: tuple[str, ...] = ()
     peaks: PeakStructure | None = None
+    proposals: MoleculeProposals | None = None
 
     @property
     def exit_status(self) -> int:
@@ -304,6 +315,7 @@ class SolveResult:
                 "absolute_structure": absolute and asdict(absolute),
                 "twin": twin and {"law": twin.as_hkl, "fraction": twin.fraction, "esd": twin.esd},
                 "molecule": self.known and self.known.summary(),
+                "proposals": self.proposals and [t.summary() for t in self.proposals.tried],
                 "scattering": HAR if self.hirshfeld else IAM,
                 "hirshfeld": self.hirshfeld and self.hirshfeld.summary(),
                 "not_done": list(self.not_done),
@@ -328,6 +340,7 @@ def solve(
     hydrogens: bool = True,
     molecule=None,
     copies=None,
+    propose: bool = True,
     scattering: str = IAM,
     har: HirshfeldParameters | None = None,
     directory=".",
@@ -361,6 +374,9 @@ def solve(
         Known molecules (docs/molecule.md): they are placed and refined as they are.
     copies : int or sequence of int, optional
         Copies of each in the asymmetric unit.
+    propose : bool
+        Try common molecules that the cell contents allow, where the data are too coarse for
+        single atoms and no molecule is given.
     scattering : {"iam", "har"}
         ``"har"`` refines a solved structure with Hirshfeld atoms at the end.
     har : HirshfeldParameters, optional
@@ -402,6 +418,7 @@ def solve(
         "structure.hydrogens": hydrogens,
         "structure.molecule": molecules,
         "structure.copies": copies or None,
+        "structure.propose": propose,
         "structure.scattering": scattering,
         **har.as_phil(),
         "output.directory": directory,
@@ -424,7 +441,7 @@ def solve(
             check_possible(har, data.radiation)
         prepared = prepare_crystal(data, d_min)
         _log("", *listing.data_lines(data, prepared))
-        known = None
+        known = proposals = None
         if molecules:
             candidates = _phase(data, prepared, parameters, seed, progress)
             _log(*listing.heading("Known molecule"))
@@ -442,23 +459,30 @@ def solve(
             solved_by, solved = BY_MOLECULE, outcome.solved
             _log(*listing.heading("Refined structure"), *listing.solution_lines(solution))
         elif prepared.f_obs.d_min() > BUILD_D_MIN:
-            phasing = _phase(data, prepared, parameters, seed, progress)[0]
-            _log(
-                "",
-                f"The data {_end_early(prepared)}: the phases are the result.",
-            )
-            outcome = _Outcome(phasing, None, ())
-            solved_by, solved = BY_CONFIDENCE, phasing.expected_r > R_SOLVED
+            candidates = _phase(data, prepared, parameters, seed, progress)
+            _log("", f"The data {_end_early(prepared)}.")
+            outcome = _Outcome(candidates[0], None, ())
+            solved_by, solved = BY_CONFIDENCE, candidates[0].expected_r > R_SOLVED
+            if propose:
+                proposals = _propose(data, prepared, candidates, seed, progress)
         else:
             outcome = _attempt(data, prepared, parameters, progress)
             solved_by, solved = BY_R1, outcome.solved
+            if propose and not solved and prepared.f_obs.d_min() > PROPOSE_D_MIN:
+                proposals = _propose(data, prepared, [outcome.phasing], seed, progress)
+        if proposals is not None and proposals.taken:
+            known = proposals.taken.result
+            outcome = _Outcome(outcome.phasing, known.solution(prepared), ())
+            solved_by, solved = BY_PROPOSAL, True
+            _log(*listing.heading("Refined structure"), *listing.solution_lines(outcome.solution))
         prepared, phasing = _in_hand_of(outcome.solution, prepared, outcome.phasing)
         peaks, not_built = None, ()
         if outcome.solution is None:
             peaks = peak_structure(prepared, phasing, data.composition.unit_cell_contents)
             reason = "no candidate could be completed"
             if solved_by == BY_CONFIDENCE:
-                reason = f"the data {_end_early(prepared)}, and no molecule was given"
+                told = proposals.statement if proposals else "No molecule was given."
+                reason = f"the data {_end_early(prepared)}. {told.rstrip('.')}"
             not_built = (peaks.not_determined(reason),)
         hirshfeld, not_done = None, ()
         if scattering == HAR:
@@ -481,11 +505,26 @@ def solve(
             hirshfeld=hirshfeld,
             not_done=not_done,
             peaks=peaks,
+            proposals=proposals,
         )
         _log(*listing.heading("Summary"), *listing.summary_lines(result))
         progress("writing", 0, 1)
         _write(result, files, eff, log)
     return result
+
+
+def _propose(data, prepared, phase_sets, seed, progress) -> MoleculeProposals:
+    """Common molecules in the place of one that was not given."""
+    _log(*listing.heading("Molecules that the cell contents suggest"))
+    proposals = propose_molecules(
+        data,
+        prepared,
+        phase_sets,
+        seed,
+        lambda done, total: progress("proposing", done, total),
+    )
+    _log(proposals.statement)
+    return proposals
 
 
 def _end_early(prepared) -> str:

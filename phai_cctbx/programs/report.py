@@ -164,6 +164,9 @@ def summary_lines(result) -> list[str]:
 def _verdict(result):
     if result.solved_by == "r1":
         return f"{'yes' if result.solved else 'no'}, by the refined structure"
+    if result.solved_by == "proposal":
+        name = result.proposals.taken.proposal.name
+        return f"yes, by {name}, which the cell contents suggest: nothing speaks against it"
     if result.solved_by == "molecule":
         verdict = "nothing speaks against" if result.solved else "there is evidence against"
         return f"{'yes' if result.solved else 'no'}, {verdict} the molecule that was given"

@@ -137,6 +137,7 @@ def judge(
     f_obs: miller.array,
     placed: PlacementResult,
     refined: MoleculeRefinement,
+    gap: float,
 ) -> Judgement:
     """Weigh the evidence on a refined molecule.
 
@@ -146,6 +147,9 @@ def judge(
         Amplitudes.
     placed : PlacementResult
     refined : MoleculeRefinement
+    gap : float
+        log-likelihood above the second placement
+        (`phai_cctbx.refinement.molecule_rivals.refined_gap`).
 
     Returns
     -------
@@ -176,7 +180,6 @@ def judge(
     fragments = tuple(
         _mean([by_number[i] for i in members]) for members in _fragments(refined.placement, heavy)
     )
-    gap = placed.log_likelihood_gap(f_obs.size())
     missing = missing_atoms(f_obs, observed, calculated, structure)
     error_r = r_of_coordinate_errors(f_obs, calculated, structure, WRONG_ERROR)
     reasons = evidence_against(

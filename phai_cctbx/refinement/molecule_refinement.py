@@ -212,7 +212,7 @@ def refine_molecule(
             "  <- taken" if level is best else "",
         )
     plan = plans.get(best.name, Plan(best.name, 1.0, move=False))
-    result = _least_squares(model, f_sq, plan)
+    result = refine_by_plan(model, f_sq, plan)
     return MoleculeRefinement(
         refinement=result,
         level=best,
@@ -253,7 +253,7 @@ def refine_with_table(
     folds = np.random.default_rng(seed).permutation(f_obs.size()) % N_FOLDS
     model = replace(refined.model, structure=refined.refinement.xray_structure)
     level = _tried(model, f_sq, f_obs, refined.plan, folds, table_file_name)
-    result = _least_squares(model, f_sq, refined.plan, table_file_name)
+    result = refine_by_plan(model, f_sq, refined.plan, table_file_name)
     return replace(
         refined,
         refinement=result,
@@ -292,7 +292,7 @@ def _tried(model, f_sq, f_obs, plan, folds, table_file_name=None) -> Level | Non
     try:
         for fold in range(N_FOLDS):
             keep = flex.bool((folds != fold).tolist())
-            result = _least_squares(model, f_sq.select(keep), plan, table_file_name)
+            result = refine_by_plan(model, f_sq.select(keep), plan, table_file_name)
             f_calc = _amplitudes(result.xray_structure, f_obs, table_file_name)
             observed = f_obs.data().as_numpy_array()
             seen = folds != fold
@@ -363,7 +363,7 @@ def crystal_model(
                     kind = "free"
                 group = HydrogenGroup(kind, pivot, (), 0.0, tuple(numbers[h] for h in hydrogens))
                 groups.append(group)
-        targets = molecule.distance_targets(molecule.conformers[pose.conformer])
+        targets = molecule.distance_targets(pose.sites)
         entries = list(zip(targets.pairs, targets.distances, targets.sigmas, strict=True))
         entries += _hydrogen_distances(molecule, pose.sites)
         seen = set()
@@ -461,7 +461,7 @@ def _u_groups(model: CrystalModel, grouped: bool):
                 yield part
 
 
-def _least_squares(
+def refine_by_plan(
     model: CrystalModel, f_sq: miller.array, plan: Plan, table_file_name: str | None = None
 ) -> RefinementResult:
     """Damped Gauss-Newton cycles with the restraints on the scale of the misfit.

@@ -6,7 +6,12 @@ import pytest
 # cctbx
 from libtbx.utils import Sorry
 
-from phai_cctbx.building.molecule import read_molecules, superposition_rmsd
+from phai_cctbx.building.molecule import (
+    read_molecules,
+    superposition_rmsd,
+    torsion_angle,
+    turn,
+)
 
 pytest.importorskip("rdkit")
 
@@ -35,6 +40,31 @@ def test_rotatable_bonds_of_heavy_atoms_and_of_hydrogens_alone():
     assert len(butane.torsions) == 1
     assert len(butane.hydrogen_torsions) == 2
     assert len(butane.conformers) >= 2  # anti and gauche
+
+
+def test_rings_fold_in_every_way():
+    """Chair and twist-boat of cyclohexane; axial and equatorial methyl."""
+    (cyclohexane,) = read_molecules("C1CCCCC1")
+    assert len(cyclohexane.foldings) >= 2
+    (methyl,) = read_molecules("CC1CCCC1")
+    assert len(methyl.foldings) >= 2
+    (benzene,) = read_molecules("c1ccccc1")
+    assert len(benzene.foldings) == 0
+
+
+def test_a_folding_takes_the_torsions_of_a_placed_molecule():
+    (molecule,) = read_molecules("CCC(=O)C1CCCCC1")
+    sites = molecule.conformers[0] @ np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]]) + [3, 4, 5]
+    for torsion, angle in zip(molecule.torsions, (0.7, -1.1, 2.0)):
+        turn(sites, torsion, angle)
+    laid = molecule.laid_over(molecule.conformers[0], sites, turned=True)
+    assert np.allclose(laid, sites, atol=1e-6)
+
+
+def test_torsion_angle_is_positive_clockwise():
+    a, b, c = np.array([1.0, 0, 0]), np.zeros(3), np.array([0, 0, 1.0])
+    angle = torsion_angle(a, b, c, np.array([0, -1.0, 1.0]))  # from b towards c: x to -y
+    assert abs(angle) == pytest.approx(np.pi / 2)
 
 
 def test_alanine_keeps_its_hand():

@@ -167,7 +167,7 @@ def test_molecule_with_its_ends_exchanged_is_turned_round():
     normal, across = np.linalg.svd(sites[molecule.heavy] - centre)[2][[2, 1]]
     assert abs(normal @ across) < 1e-6
     turned = (sites - centre) @ (2 * np.outer(across, across) - np.eye(3)) + centre
-    wrong = diffraction.judged(Placement((Pose(molecule, turned, 0),), (1.0,), 0.04))
+    wrong = diffraction.judged(Placement((Pose(molecule, turned),), (1.0,), 0.04))
     assert wrong.r1 > 0.2
     assert improved(diffraction, wrong).r1 < 0.05
 

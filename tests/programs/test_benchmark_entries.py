@@ -73,6 +73,13 @@ def test_reference_structure_keeps_setting_and_hydrogens(folder):
     assert [s.scattering_type for s in structure.scatterers()] == ["C", "H"]
 
 
+def test_displacements_that_no_atom_has_are_refused(folder):
+    path = folder / "structures" / "s1.cif"
+    path.write_text(MODEL.replace("0.3 0.04", "0.3 414.5"))
+    with pytest.raises(Sorry, match="atom C1 has U.eq. 414.5"):
+        reference_structure(path)
+
+
 def test_reference_without_atoms(tmp_path):
     path = tmp_path / "x.cif"
     path.write_text(MODEL.split("loop_")[0])

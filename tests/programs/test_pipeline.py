@@ -104,7 +104,7 @@ def test_coarse_data_give_phases_and_no_structure(thpp):
     heights = [peak["over_sigma"] for peak in summary["peaks"]]
     assert heights == sorted(heights, reverse=True) and heights[-1] > 0
     (left_open,) = [text for text in summary["warnings"] if text.startswith("No structure")]
-    assert "no molecule was given" in left_open
+    assert "No molecule was given" in left_open
     for name in ("log", "html"):
         assert left_open in html.unescape(result.files[name].read_text())
 

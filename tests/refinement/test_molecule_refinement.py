@@ -10,6 +10,7 @@ from phai_cctbx.programs.benchmark_entries import reference_structure
 from phai_cctbx.refinement.comparison import compare
 from phai_cctbx.refinement.molecule_judgement import judge, rigid_parts
 from phai_cctbx.refinement.molecule_refinement import FREE, RIGID, Level, _chosen, refine_molecule
+from phai_cctbx.refinement.molecule_rivals import refined_gap
 
 pytest.importorskip("rdkit")
 
@@ -24,7 +25,8 @@ def _refined(folder, smiles, weight=1.0):
         prepared.f_sq, prepared.f_obs, placed.best, data.radiation, data.wavelength
     )
     reference = reference_structure(folder / f"{name}_ref.cif")
-    return placed, refined, judge(prepared.f_obs, placed, refined), reference
+    gap = refined_gap(prepared.f_sq, prepared.f_obs, placed, refined)
+    return placed, refined, judge(prepared.f_obs, placed, refined, gap), reference
 
 
 def test_more_parameters_only_where_they_help():

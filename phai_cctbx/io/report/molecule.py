@@ -7,12 +7,14 @@ import math
 from phai_cctbx.io.report.page import Html, badge, html, keys, table
 
 
-def molecule_section(known) -> Html:
+def molecule_section(known, proposals=None) -> Html:
     """HTML of the section.
 
     Parameters
     ----------
     known : phai_cctbx.programs.molecule.MoleculeResult
+    proposals : phai_cctbx.programs.proposal.MoleculeProposals, optional
+        Where the molecule was not given but proposed.
     """
     judgement = known.judgement
     gap = judgement.log_likelihood_gap
@@ -29,7 +31,8 @@ def molecule_section(known) -> Html:
     )
     names = ", ".join(dict.fromkeys(molecule.name for molecule in known.molecules))
     told = (
-        f"Given: {names}; {len(known.molecules)} in the asymmetric unit."
+        f"{proposals.statement if proposals else 'Given:'} {names}; {len(known.molecules)} in the"
+        " asymmetric unit."
         " Each atom is left out of the phases in turn, and what the density then shows there is"
         " compared with the atom."
     )

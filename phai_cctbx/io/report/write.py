@@ -28,6 +28,7 @@ _U_PEAK, _PEAK_ELEMENT = 0.05, "C"
 _JUDGED_BY = {
     "r1": "the refined structure",
     "molecule": "what speaks for and against the molecule that was given",
+    "proposal": "what speaks for and against a molecule that the cell contents suggest",
     "confidence": "the confidence of the phases alone: the data are too coarse to build freely",
 }
 
@@ -108,7 +109,7 @@ def _structure_sections(result):
         residual_figure(residual),
     ]
     viewer, scripts = viewer_section(structure, observed, residual)
-    known = [molecule_section(result.known)] if result.known else []
+    known = [molecule_section(result.known, result.proposals)] if result.known else []
     return [
         viewer,
         *known,
