@@ -69,7 +69,9 @@ def refined_again(res, hkl, radiation: str = "xray", d_min: float | None = None)
     d_min : float, optional
         Resolution limit in A.
     """
-    builder = parse_smtbx_refinement_model(filename=str(res), strictly_shelxl=False)
+    # iotbx does not know the instruction that SHELXL wants before SFAC for neutrons
+    lines = [line for line in Path(res).read_text().splitlines(True) if line.strip() != "NEUT"]
+    builder = parse_smtbx_refinement_model(file=io.StringIO("".join(lines)), strictly_shelxl=False)
     structure = builder.structure
     f_sq = (
         any_reflection_file(f"{Path(hkl)}=hklf4")

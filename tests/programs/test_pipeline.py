@@ -2,6 +2,7 @@
 
 import html
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,6 +77,9 @@ def test_thpp_is_solved_and_told(thpp):
     # other programs of cctbx take the files as theirs
     assert cif_faults(result.files["cif"]) == []
     assert refined_again(result.files["res"], "thpp.hkl") == pytest.approx(result.r1, abs=0.001)
+    with_neut = Path("neut.res")
+    with_neut.write_text(Path(result.files["res"]).read_text().replace("SFAC", "NEUT\nSFAC", 1))
+    assert refined_again(with_neut, "thpp.hkl") == pytest.approx(result.r1, abs=0.001)
     # the published model of the same data: Olex2's sample, minor disorder included
     published = iotbx.cif.reader(str(thpp_cif(thpp))).build_crystal_structures()
     comparison = compare(result.solution.xray_structure, next(iter(published.values())))
