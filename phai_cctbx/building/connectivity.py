@@ -110,14 +110,27 @@ def contacts(structure: xray.structure, cutoff: float) -> list[list[Neighbour]]:
     return result
 
 
-def bonds(structure: xray.structure) -> list[list[Neighbour]]:
-    """Bonded neighbours of every scatterer, nearest first."""
+def bonds(structure: xray.structure, parts=None) -> list[list[Neighbour]]:
+    """Bonded neighbours of every scatterer, nearest first.
+
+    Parameters
+    ----------
+    structure : xray.structure
+    parts : sequence of int, optional
+        SHELX PART of each scatterer: there are no bonds between parts other than 0.
+    """
     elements = [element_of(scatterer) for scatterer in structure.scatterers()]
     if not elements:
         return []
     reach = 2 * max(covalent_radius(element) for element in set(elements)) + BOND_TOLERANCE
+    parts = parts or [0] * len(elements)
     return [
-        [n for n in near if bonded(elements[i], elements[n.index], n.distance)]
+        [
+            n
+            for n in near
+            if bonded(elements[i], elements[n.index], n.distance)
+            and (parts[i] == parts[n.index] or not parts[i] or not parts[n.index])
+        ]
         for i, near in enumerate(contacts(structure, reach))
     ]
 

@@ -195,6 +195,19 @@ def _cone(around: _Surroundings, length: float, azimuth: float, n: int):
     return sites
 
 
+_FIXED_SITES = {
+    "tertiary": (3, _tertiary),
+    "planar": (2, _planar),
+    "secondary": (2, _secondary),
+    "terminal_planar": (1, _terminal_planar),
+    "linear": (1, _linear),
+}
+"""Fewest neighbours of the parent, and the sites of the hydrogens."""
+
+_ROTATING = {"methyl": 3, "ammonium": 3, "hydroxyl": 1}
+"""Hydrogens of the groups that turn."""
+
+
 class HydrogenPlacer:
     """Finds the hydrogens of a structure without any.
 
@@ -242,6 +255,18 @@ class HydrogenPlacer:
             if best is None or score > best[0]:
                 best = (score, group)
         return best[1]
+
+    def of_kind(self, kind: str, i: int) -> HydrogenGroup | None:
+        """The group of one kind on an atom, None where its neighbours do not allow it."""
+        around = self.around[i]
+        if kind not in _FIXED_SITES and kind not in _ROTATING:
+            return None
+        n_neighbours, sites = _FIXED_SITES.get(kind, (1, None))
+        if len(around.vectors) < n_neighbours or around.element not in BOND_LENGTHS:
+            return None
+        if sites is None:
+            return self._rotated(kind, i, _ROTATING[kind])
+        return self._group(kind, i, sites(around, BOND_LENGTHS[around.element]))
 
     def on_carbon(self, i: int) -> HydrogenGroup | None:
         """Hydrogens of a carbon atom: geometry decides, density where geometry does not."""

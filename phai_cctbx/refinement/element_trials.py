@@ -74,7 +74,7 @@ def scattering_powers(model: TrialModel, n_cycles: int = 4) -> np.ndarray:
         wavelength=model.wavelength,
         twin=model.twin,
         temperature=model.temperature,
-        **model.riding_arguments(),
+        **model.dependent_arguments(),
     )
     scatterers = structure.scatterers()
     refined = result.xray_structure.scatterers()

@@ -73,7 +73,7 @@ def held_out_r(model: TrialModel, seed: int = 0) -> float:
             extinction=model.extinction,
             twin=model.twin,
             temperature=model.temperature,
-            **model.riding_arguments(),
+            **model.dependent_arguments(),
         )
         f_obs = np.sqrt(np.maximum(np.array(held_out.data()) / refined.scale_factor, 0))
         misfit += np.abs(f_obs - _amplitudes(refined, held_out)).sum()

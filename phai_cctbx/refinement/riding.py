@@ -13,6 +13,7 @@ from dataclasses import replace
 # cctbx
 import smtbx.utils
 from cctbx import crystal, geometry_restraints, xray
+from cctbx.array_family import flex
 from smtbx.refinement import restraints
 from smtbx.refinement.constraints import adp
 from smtbx.refinement.constraints.geometrical import hydrogens as geometrical
@@ -152,13 +153,16 @@ class CovalentBonds:
     Parameters
     ----------
     structure : xray.structure
+    parts : sequence of int, optional
+        SHELX PART of each scatterer.
     """
 
-    def __init__(self, structure: xray.structure):
+    def __init__(self, structure: xray.structure, parts=None):
         elements = [element_of(scatterer) for scatterer in structure.scatterers()]
+        self.parts = parts
         self.pairs = [
             (i, n.index, n.operator)
-            for i, neighbours in enumerate(bonds(structure))
+            for i, neighbours in enumerate(bonds(structure, parts))
             for n in neighbours
             if not any(elements[k] in HYDROGENS or is_metal(elements[k]) for k in (i, n.index))
         ]
@@ -169,7 +173,8 @@ class CovalentBonds:
 
     def __call__(self, structure: xray.structure):
         """Connectivity table for smtbx."""
-        table = smtbx.utils.connectivity_table(structure)
+        conformers = None if self.parts is None else flex.size_t(self.parts)
+        table = smtbx.utils.connectivity_table(structure, conformer_indices=conformers)
         pairs = crystal.pair_asu_table(table.pair_asu_table.asu_mappings())
         for i, j, operator in self.pairs:
             pairs.add_pair(i, j, operator)
@@ -179,24 +184,32 @@ class CovalentBonds:
 
 
 def checked_groups(
-    structure: xray.structure, groups: Sequence[HydrogenGroup]
+    structure: xray.structure, groups: Sequence[HydrogenGroup], parts=None
 ) -> list[HydrogenGroup]:
     """Groups whose parents have the neighbours their geometry needs; others become free.
 
     The bonds may have changed since the hydrogens were placed. A group at the end of a chain needs
-    a further atom that its torsion angle is counted from.
+    a further atom that its torsion angle is counted from. Hydrogens of a SHELX PART have the
+    neighbours of that part alone.
     """
-    covalent = CovalentBonds(structure)
+    covalent = CovalentBonds(structure, parts)
+    parts = parts or [0] * structure.scatterers().size()
     table = covalent(structure).pair_asu_table.extract_pair_sym_table(
         skip_j_seq_less_than_i_seq=False, all_interactions_from_inside_asu=True
     )
     result = []
     for group in groups:
-        n_found = sum(len(operators) for operators in table[group.pivot].values())
+        part = parts[group.hydrogens[0]]
+        around = {
+            j: len(operators)
+            for j, operators in table[group.pivot].items()
+            if not part or parts[j] in (0, part)
+        }
+        n_found = sum(around.values())
         needed = N_NEIGHBOURS.get(group.kind)
         fits = needed is None or n_found == needed
         if fits and group.kind in COUNTED_FROM_SUBSTITUENT:
-            ((neighbour, _),) = table[group.pivot].items()
+            ((neighbour, _),) = around.items()
             fits = any(k != group.pivot for k in table[neighbour])
         result.append(group if fits else replace(group, kind="free"))
     return result

@@ -13,13 +13,16 @@ import numpy as np
 # cctbx
 from cctbx import xray
 from cctbx.array_family import flex
+from smtbx.refinement.restraints import manager
 
 from phai_cctbx.building.connectivity import HYDROGENS, element_of
+from phai_cctbx.building.disorder import DisorderedGroup, parts
 from phai_cctbx.building.elements import CERTAIN_CONTENTS, COUNT_COST, scattering_power
 from phai_cctbx.building.hydrogens import HydrogenGroup
 from phai_cctbx.building.peaks import fourier_map
 from phai_cctbx.refinement.analysis import AbsoluteStructure
 from phai_cctbx.refinement.least_squares import RefinementResult, prepare_scattering, refine
+from phai_cctbx.refinement.parts import distance_restraints, occupancy_constraints
 from phai_cctbx.refinement.riding import (
     CovalentBonds,
     checked_groups,
@@ -91,6 +94,7 @@ class TrialModel:
     result : RefinementResult or None
         The last refinement.
     riding : list of HydrogenGroup
+    disorder : list of DisorderedGroup
     twin : Twin or None
         The second domain, where there is one.
     twin_fractions : dict
@@ -113,6 +117,7 @@ class TrialModel:
         self.structure: xray.structure | None = None
         self.result: RefinementResult | None = None
         self.riding: list[HydrogenGroup] = []
+        self.disorder: list[DisorderedGroup] = []
         self.temperature = temperature
         self.extinction: float | None = None
         self.twin: Twin | None = None
@@ -132,7 +137,7 @@ class TrialModel:
             extinction=self.extinction,
             twin=self.twin,
             temperature=self.temperature,
-            **self.riding_arguments(),
+            **self.dependent_arguments(),
             **{"convergence": ROUGH_CONVERGENCE, **kwargs},
         )
         self.extinction = self.result.extinction
@@ -215,17 +220,28 @@ class TrialModel:
             i for i, s in enumerate(self.structure.scatterers()) if element_of(s) not in HYDROGENS
         ]
 
-    def riding_arguments(self) -> dict:
-        """What `refine` needs to know about the hydrogens."""
-        if not self.riding:
+    @property
+    def parts(self) -> list[int] | None:
+        """SHELX PART of each scatterer; None without disorder."""
+        if not self.disorder:
+            return None
+        return parts(self.structure.scatterers().size(), self.disorder)
+
+    def dependent_arguments(self) -> dict:
+        """What `refine` needs to know about hydrogens and disordered groups."""
+        if not self.riding and not self.disorder:
             return {}
         internuclear = self.radiation != "xray"
-        self.riding = checked_groups(self.structure, self.riding)
-        return {
-            "constraints": riding_constraints(self.structure, self.riding, internuclear),
-            "restraints": hydrogen_restraints(self.structure, self.riding, internuclear),
-            "connectivity": CovalentBonds(self.structure),
-        }
+        self.riding = checked_groups(self.structure, self.riding, self.parts)
+        restraints = hydrogen_restraints(self.structure, self.riding, internuclear)
+        constraints = riding_constraints(self.structure, self.riding, internuclear)
+        result = {"connectivity": CovalentBonds(self.structure, self.parts)}
+        if self.disorder:
+            restraints = restraints or manager()
+            restraints.bond_similarity_proxies = distance_restraints(self.structure, self.disorder)
+            constraints = occupancy_constraints(self.disorder) + constraints
+            result["occupancies"] = [i for g in self.disorder for i in (*g.first, *g.second)]
+        return {**result, "constraints": constraints, "restraints": restraints}
 
     def density_of_carbon(self) -> float:
         """Typical peak density of a carbon atom of the model, units of the map."""

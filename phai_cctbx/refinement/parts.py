@@ -1,0 +1,82 @@
+"""Disordered groups as smtbx constraints and restraints.
+
+The occupancies of two parts add up to 1. Atoms of the second part have the displacement of those
+they stand for, and distances within the two parts are restrained to be the same (SHELXL's SADI).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+# cctbx
+from cctbx import geometry_restraints, sgtbx, xray
+from smtbx.refinement.constraints import adp
+from smtbx.refinement.constraints.occupancy import dependent_occupancy
+
+from phai_cctbx.building.connectivity import HYDROGENS, bonds, element_of
+from phai_cctbx.building.disorder import DisorderedGroup, parts
+
+BOND_SIGMA, ANGLE_SIGMA = 0.02, 0.04
+"""Standard deviations (A) of the sameness of distances, 1,2 and 1,3 (SHELXL's SADI and SAME)."""
+
+
+def occupancy_constraints(groups: Sequence[DisorderedGroup]) -> list:
+    """The smtbx constraints that tie occupancies and displacements of two parts together."""
+    result = []
+    for group in groups:
+        result.append(
+            dependent_occupancy([(i, 1.0) for i in group.first], [(i, 1.0) for i in group.second])
+        )
+        result += [adp.u_iso_proportional_to_pivot_u_eq(j, i, 1.0) for i, j in group.pairs]
+    return result
+
+
+def same_distances(
+    structure: xray.structure, groups: Sequence[DisorderedGroup]
+) -> list[tuple[int, int, int, int, float]]:
+    """Distances of the first parts that those of the second parts are to equal.
+
+    Returns
+    -------
+    list of (i, j, k, l, sigma)
+        Distance i-j of the first part, k-l of the second, standard deviation (A).
+    """
+    near = bonds(structure, parts(structure.scatterers().size(), groups))
+    scatterers = structure.scatterers()
+    heavy = [element_of(scatterer) not in HYDROGENS for scatterer in scatterers]
+    bonded = [
+        [n.index for n in neighbours if heavy[n.index] and n.operator.is_unit_mx()]
+        for neighbours in near
+    ]
+    result = []
+    for group in groups:
+        second = dict(group.pairs)
+        hidden = set(second.values())
+
+        def other(i, second=second):
+            return second.get(i, i)
+
+        seen = set()
+        for i in second:
+            at_one = [j for j in bonded[i] if j not in hidden]
+            at_two = {k for j in at_one for k in bonded[j] if k not in hidden} - {i, *at_one}
+            for neighbours, sigma in ((at_one, BOND_SIGMA), (sorted(at_two), ANGLE_SIGMA)):
+                for j in neighbours:
+                    if (j, i) not in seen and (i, j) not in seen:
+                        seen.add((i, j))
+                        result.append((i, j, other(i), other(j), sigma))
+    return result
+
+
+def distance_restraints(structure: xray.structure, groups: Sequence[DisorderedGroup]):
+    """The same distances as smtbx proxies."""
+    proxies = geometry_restraints.shared_bond_similarity_proxy()
+    for i, j, k, l, sigma in same_distances(structure, groups):
+        proxies.append(
+            geometry_restraints.bond_similarity_proxy(
+                i_seqs=((i, j), (k, l)),
+                sym_ops=(sgtbx.rt_mx(), sgtbx.rt_mx()),
+                weights=(1 / sigma**2, 1 / sigma**2),
+            )
+        )
+    return proxies
