@@ -31,6 +31,9 @@ class DisorderedGroup:
         Scatterers other than hydrogen that stand for one another, part 1 first.
     first, second : tuple of int
         All scatterers of part 1 and of part 2, hydrogens included.
+    beside : tuple of int
+        Hydrogens of full occupancy on atoms that both parts share, in the geometry that they have
+        with part 1; SHELXL reads them in PART 1.
     occupancy, esd : float
         Of part 1, and its standard uncertainty; part 2 has the rest.
     """
@@ -38,6 +41,7 @@ class DisorderedGroup:
     pairs: tuple[tuple[int, int], ...]
     first: tuple[int, ...]
     second: tuple[int, ...]
+    beside: tuple[int, ...]
     occupancy: float
     esd: float = float("nan")
 
@@ -46,7 +50,7 @@ def parts(n: int, groups: Sequence[DisorderedGroup]) -> list[int]:
     """SHELX PART of each of n scatterers: 0, or 1 and 2 in disordered groups."""
     result = [0] * n
     for group in groups:
-        for number, members in ((1, group.first), (2, group.second)):
+        for number, members in ((1, (*group.first, *group.beside)), (2, group.second)):
             for i in members:
                 result[i] = number
     return result
@@ -80,12 +84,14 @@ class _Builder:
         self.new_index[i] = self.add(self.old.scatterers()[i].customized_copy(), part)
         return self.new_index[i]
 
-    def hydrogens_of(self, i: int, part: int) -> None:
-        """Append the hydrogens of an old scatterer that has been copied."""
+    def hydrogens_of(self, i: int, part: int) -> tuple[int, ...]:
+        """Append the hydrogens of an old scatterer that has been copied; their numbers."""
         group = self.on_pivot.get(i)
-        if group is not None:
-            numbers = tuple(self.copy(j, part) for j in group.hydrogens)
-            self.riding.append(replace(group, pivot=self.new_index[i], hydrogens=numbers))
+        if group is None:
+            return ()
+        numbers = tuple(self.copy(j, part) for j in group.hydrogens)
+        self.riding.append(replace(group, pivot=self.new_index[i], hydrogens=numbers))
+        return numbers
 
     def hydrogens_at(self, group: HydrogenGroup, pivot: int, sites) -> None:
         """Append the hydrogens of the second part on a pivot, at Cartesian sites."""
@@ -120,8 +126,8 @@ def split(
     """Give atoms a second place each, with the hydrogens that follow from it.
 
     Atoms of the second part are isotropic, with the U(eq) of the first. Hydrogens that ride on
-    atoms of the group, or on their neighbours, are there twice, in the same geometry; where second
-    places do not have the neighbours that this geometry needs, their hydrogens lack.
+    atoms of the group are there twice, in the same geometry; where second places do not have the
+    neighbours that this geometry needs, or hydrogens are free, those of the second part lack.
 
     Parameters
     ----------
@@ -145,46 +151,47 @@ def split(
     """
     scatterers = structure.scatterers()
     near = bonds(structure)
-    disordered = set(second_sites)
-    beside = {
-        n.index for i in disordered for n in near[i] if element_of(scatterers[n.index]) not in HYDROGENS
-    } - disordered
+    shared = {n.index for i in second_sites for n in near[i]} - set(second_sites)
     on_pivot = {group.pivot: group for group in riding}
-    twice = {
-        i for i in disordered | beside if i in on_pivot and on_pivot[i].kind != "free"
-    }
-    sites = _second_hydrogens(structure, on_pivot, second_sites, twice, density)
+    sites = _second_hydrogens(structure, on_pivot, second_sites, density)
     builder = _Builder(structure, riding, occupancy)
     riders = {j for group in riding for j in group.hydrogens}
-    pairs = []
+    pairs, beside = [], []
     for i in range(scatterers.size()):
         if i in riders:
             continue
-        first = builder.copy(i, 1 if i in disordered else 0)
-        builder.hydrogens_of(i, 1 if i in disordered or i in twice else 0)
-        pivot = first
-        if i in disordered:
-            label = _second_label(scatterers[i].label, element_of(scatterers[i]), builder.used)
-            builder.used.add(label)
-            pivot = builder.add(
-                xray.scatterer(
-                    label,
-                    site=tuple(second_sites[i]),
-                    u=u_equivalent(scatterers[i], structure.unit_cell()),
-                    scattering_type=scatterers[i].scattering_type,
-                ),
-                2,
-            )
-            pairs.append((first, pivot))
+        disordered = i in second_sites
+        first = builder.copy(i, 1 if disordered else 0)
+        hydrogens = builder.hydrogens_of(i, 1 if disordered else 0)
+        if i in shared:
+            beside += hydrogens
+        if not disordered:
+            continue
+        label = _second_label(scatterers[i].label, element_of(scatterers[i]), builder.used)
+        builder.used.add(label)
+        second = builder.add(
+            xray.scatterer(
+                label,
+                site=tuple(second_sites[i]),
+                u=u_equivalent(scatterers[i], structure.unit_cell()),
+                scattering_type=scatterers[i].scattering_type,
+            ),
+            2,
+        )
+        pairs.append((first, second))
         if i in sites:
-            builder.hydrogens_at(on_pivot[i], pivot, sites[i])
+            builder.hydrogens_at(on_pivot[i], second, sites[i])
     group = DisorderedGroup(
-        tuple(pairs), tuple(builder.members[1]), tuple(builder.members[2]), occupancy
+        pairs=tuple(pairs),
+        first=tuple(builder.members[1]),
+        second=tuple(builder.members[2]),
+        beside=tuple(beside),
+        occupancy=occupancy,
     )
     return builder.structure, builder.riding, group, builder.new_index
 
 
-def _second_hydrogens(structure, on_pivot, second_sites, pivots, density):
+def _second_hydrogens(structure, on_pivot, second_sites, density):
     """Cartesian sites of the hydrogens of the second arrangement, by pivot where possible."""
     scatterers = structure.scatterers()
     heavy = [i for i, s in enumerate(scatterers) if element_of(s) not in HYDROGENS]
@@ -194,7 +201,7 @@ def _second_hydrogens(structure, on_pivot, second_sites, pivots, density):
         arrangement.add_scatterer(scatterers[i].customized_copy(site=site))
     placer = HydrogenPlacer(arrangement, density)
     sites = {}
-    for i in pivots:
+    for i in set(second_sites).intersection(on_pivot):
         found = placer.of_kind(on_pivot[i].kind, heavy.index(i))
         if found is not None and len(found.sites) == len(on_pivot[i].hydrogens):
             sites[i] = [np.array(site) for site in found.sites]

@@ -18,6 +18,7 @@ from phai_cctbx.building.connectivity import assemble
 from phai_cctbx.building.naming import rename
 from phai_cctbx.building.peaks import fourier_map
 from phai_cctbx.refinement.analysis import AbsoluteStructure
+from phai_cctbx.refinement.disorder import with_occupancies
 from phai_cctbx.refinement.full_refinement import refine_fully
 from phai_cctbx.refinement.hand import settle_hand
 from phai_cctbx.refinement.least_squares import CONVERGED_SHIFT_OVER_ESD, RefinementResult
@@ -78,6 +79,8 @@ class Solution:
         Before they were placed; nan where none were.
     riding : tuple of HydrogenGroup
         Hydrogen groups with scatterer numbers of `xray_structure`.
+    disorder : tuple of DisorderedGroup
+        Groups of atoms in two parts, with scatterer numbers of `xray_structure`.
     absolute_structure : AbsoluteStructure or None
         Of acentric crystals whose Friedel mates were given apart.
     twin : Twin or None
@@ -113,6 +116,7 @@ class Solution:
     refinement: RefinementResult | None = None
     r1_without_hydrogens: float = float("nan")
     riding: tuple = ()
+    disorder: tuple = ()
     absolute_structure: AbsoluteStructure | None = None
     twin: Twin | None = None
     twin_fractions: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -218,6 +222,7 @@ def _finish(model: TrialModel) -> Solution:
         **refinement_figures(result),
         r1_without_hydrogens=model.r1_without_hydrogens,
         riding=tuple(model.riding),
+        disorder=tuple(with_occupancies(model)),
         absolute_structure=model.absolute_structure,
         twin=result.twin,
         twin_fractions=dict(model.twin_fractions),

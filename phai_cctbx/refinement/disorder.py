@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 # cctbx
-from cctbx import xray
+from cctbx import adptbx, xray
 from libtbx.utils import Sorry
 
 from phai_cctbx.building.connectivity import (
@@ -24,10 +24,12 @@ from phai_cctbx.building.connectivity import (
     contacts,
     element_of,
     is_metal,
+    u_equivalent,
 )
 from phai_cctbx.building.disorder import DisorderedGroup, split
 from phai_cctbx.building.peaks import find_peaks, fourier_map
 from phai_cctbx.refinement.maps import difference_coefficients
+from phai_cctbx.refinement.parts import same_distances
 from phai_cctbx.refinement.trial_model import TrialModel
 
 logger = logging.getLogger(__name__)
@@ -55,11 +57,43 @@ BETWEEN = 0.15
 """A peak whose distances from two bonded atoms add up to their bond and this (A) at most is
 bonding density."""
 
-APART = 0.35
-"""Second places that come closer (A) are none: the atom is common to both parts."""
+RESOLVED = 0.715
+"""Two places are clear where at least one atom has them this far apart, in units of the resolution
+limit of the data: closer ones are not resolved in a map (James, Acta Cryst. 1, 132, 1948)."""
 
-LARGEST_GROUP = 16
-"""Atoms other than hydrogen of a group."""
+ELONGATED, ELONGATED_BESIDE, STRETCH = 2.0, 1.5, 1.5
+"""Largest principal U over the median of the model of an atom that may have two places, of others
+beside it, and over the second principal U."""
+
+LARGEST_GROUP, LARGEST_PART = 12, 0.5
+"""Atoms other than hydrogen of a group, and their part of all."""
+
+SHOWN = 0.3
+"""Density at a place where a bond calls for an atom, over that of the first peak, that shows it."""
+
+MIN_HAMILTON = 20.0
+"""Gain of chi squared per parameter, in units of what noise would give, of a group that is kept.
+Hamilton's test at any usual level asks for 3 at most; the errors of a model are not noise alone."""
+
+MIN_WR2_GAIN = 0.02
+"""Part of wR2 that the group takes away."""
+
+MIN_OCCUPANCY, MIN_OCCUPANCY_ESDS = 0.07, 10.0
+"""Occupancy of the second part: at least this, and this many of its standard uncertainties."""
+
+HYDROGEN_REACH, HYDROGEN_ELECTRONS = (0.7, 1.15), 2.0
+"""A single second place this far (A) from the first with less electrons may be a hydrogen."""
+
+STRAINED, MAX_STRAIN = 4.0, 6.0
+"""Difference of distances that are restrained to be the same, over its standard deviation, beyond
+which an atom that both parts share is given a second place as well, and the largest of a group
+that is kept."""
+
+CLOSEST_CONTACT = 2.2
+"""Distance (A) of second places from atoms that they are not bonded to, over two bonds or more."""
+
+U_RANGE = (0.3, 4.0)
+"""U(eq) of the atoms of a group over the median of the model."""
 
 MOST_ROUNDS, MOST_GROUPS, MOST_TRIALS = 6, 4, 6
 """Refinements in which a group grows; groups that are modelled, and that are tried."""
@@ -115,10 +149,6 @@ class _Surroundings:
         parts = base.parts or [0] * len(self.elements)
         special = self.structure.site_symmetry_table().is_special_position
         self.sites = np.array(self.structure.sites_cart())
-        self.may_move = [
-            element not in HYDROGENS and not is_metal(element) and not parts[i] and not special(i)
-            for i, element in enumerate(self.elements)
-        ]
         self.bonded = [
             [
                 n.index
@@ -126,6 +156,16 @@ class _Surroundings:
                 if self.elements[n.index] not in HYDROGENS and n.operator.is_unit_mx()
             ]
             for near in bonds(self.structure, base.parts)
+        ]
+        n_heavy = sum(element not in HYDROGENS for element in self.elements)
+        self.largest_group = min(LARGEST_GROUP, int(LARGEST_PART * n_heavy))
+        taken = {i for i, part in enumerate(parts) if part}
+        self.may_move = [
+            element not in HYDROGENS
+            and not is_metal(element)
+            and not special(i)
+            and taken.isdisjoint({i, *self.within_two_bonds(i)})
+            for i, element in enumerate(self.elements)
         ]
 
     def distance(self, i: int, j: int) -> float:
@@ -190,11 +230,15 @@ def _is_bonding_density(around: _Surroundings, i: int, site) -> bool:
 def model_disorder(model: TrialModel) -> None:
     """Give two parts to the groups of atoms that clearly have them.
 
+    X-ray data that reach far enough for the fit to decide are needed; with others nothing is tried.
+
     Parameters
     ----------
     model : TrialModel
         Refined with its hydrogens; atoms, hydrogens, disorder and result may change.
     """
+    if model.radiation != "xray" or model.few_reflections:
+        return
     tried: set[str] = set()
     for _ in range(MOST_TRIALS):
         if len(model.disorder) == MOST_GROUPS:
@@ -202,10 +246,90 @@ def model_disorder(model: TrialModel) -> None:
         around = _Surroundings(model)
         seed = _seed(model, around, tried)
         if seed is None:
+            break
+        atom, site, height = seed
+        tried.add(model.structure.scatterers()[atom].label)
+        _try_group(model, around, {atom: np.array(site)}, height)
+    tried = set()
+    for _ in range(MOST_TRIALS):
+        if len(model.disorder) == MOST_GROUPS:
             return
-        label = model.structure.scatterers()[seed[0]].label
-        tried.add(label)
-        _try_group(model, around, *seed)
+        around = _Surroundings(model)
+        elongated = _elongated(around, tried)
+        if not elongated:
+            return
+        tried |= {around.structure.scatterers()[i].label for i in elongated}
+        first, second = _halves(around, elongated)
+        peaks = _Peaks(model, around)
+        power = np.mean([atomic_number(around.elements[i]) for i in elongated])
+        _try_group(model, around, second, peaks.of_electron * power / 2, first)
+
+
+def _elongated(around: _Surroundings, tried: set[str]) -> list[int]:
+    """Atoms, no more than two bonds apart, whose displacements look like two places each."""
+    scatterers = around.structure.scatterers()
+    ratio, stretch = {}, {}
+    for i, scatterer in enumerate(scatterers):
+        if scatterer.flags.use_u_aniso() and around.elements[i] not in HYDROGENS:
+            u_cart = adptbx.u_star_as_u_cart(around.unit_cell, scatterer.u_star)
+            values = sorted(adptbx.eigenvalues(u_cart))
+            ratio[i], stretch[i] = values[2], values[2] / max(values[1], 1e-4)
+    if not ratio:
+        return []
+    typical = float(np.median(list(ratio.values())))
+    able = [
+        i
+        for i in ratio
+        if around.may_move[i] and scatterers[i].label not in tried and stretch[i] > STRETCH
+    ]
+    seeds = [i for i in able if ratio[i] > ELONGATED * typical]
+    if not seeds:
+        return []
+    group = [max(seeds, key=lambda i: ratio[i])]
+    for i in group:
+        for j in sorted(around.within_two_bonds(i)):
+            if j in able and j not in group and ratio[j] > ELONGATED_BESIDE * typical:
+                group.append(j)
+    return group
+
+
+def _halves(around: _Surroundings, atoms: list[int]) -> tuple[dict, dict]:
+    """Each atom on two places along its largest displacement, the distances kept in both parts.
+
+    Two places of the same occupancy, s away from their mean, add s^2 to the mean square
+    displacement.
+    """
+    unit_cell = around.unit_cell
+    shifts: dict[int, np.ndarray] = {}
+    first, second = {}, {}
+    for i in atoms:
+        scatterer = around.structure.scatterers()[i].customized_copy()
+        u_cart = np.array(adptbx.u_star_as_u_cart(unit_cell, scatterer.u_star))
+        tensor = u_cart[[0, 3, 4, 3, 1, 5, 4, 5, 2]].reshape(3, 3)
+        values, vectors = np.linalg.eigh(tensor)
+        shift = np.sqrt(values[2] - values[1]) * vectors[:, 2]
+        cost = {}
+        for sign in (1, -1):
+            cost[sign] = sum(
+                abs(
+                    np.linalg.norm(
+                        around.sites[i] + side * sign * shift - around.sites[j] - side * other
+                    )
+                    - around.distance(i, j)
+                )
+                for side in (1, -1)
+                for j, other in shifts.items()
+                if j in around.within_two_bonds(i)
+            )
+        shifts[i] = min(cost, key=cost.get) * shift
+        values[2] = values[1]
+        tensor = vectors @ np.diag(values) @ vectors.T
+        scatterer.u_star = adptbx.u_cart_as_u_star(
+            unit_cell, tuple(tensor[[0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]])
+        )
+        scatterer.site = unit_cell.fractionalize(tuple(around.sites[i] - shifts[i]))
+        first[i], second[i] = scatterer, around.sites[i] + shifts[i]
+    return first, second
 
 
 def _seed(model: TrialModel, around: _Surroundings, tried: set[str]):
@@ -238,36 +362,144 @@ def _strain(around: _Surroundings, i: int, site) -> float:
     return float(np.mean(changes)) if changes else 0.0
 
 
-def _try_group(model: TrialModel, around: _Surroundings, atom: int, site, height: float) -> bool:
-    """Model the group that one second place belongs to; true where it stays."""
-    before = _state(model)
-    base_result = model.result
+def _try_group(
+    model: TrialModel,
+    around: _Surroundings,
+    second: dict,
+    height: float,
+    first: dict | None = None,
+) -> bool:
+    """Model a group with these second places, and what belongs to it; true where it stays.
+
+    Parameters
+    ----------
+    model : TrialModel
+    around : _Surroundings
+        Of the model without the group.
+    second : dict
+        Atom -> its second place, Cartesian.
+    height : float
+        Difference density there, e/A^3.
+    first : dict, optional
+        Atom -> scatterer that it is to begin with; as it stands otherwise.
+    """
+    before, base = _state(model), model.result
     peaks = _Peaks(model, around)
-    second = {atom: np.array(site)}
-    share = height / (peaks.of_electron * atomic_number(around.elements[atom]))
-    occupancy = 1 - min(max(share, 0.1), 0.5)
+    power = np.mean([atomic_number(around.elements[i]) for i in second])
+    occupancy = 1 - min(max(height / (peaks.of_electron * power), 0.1), 0.5)
+    first = dict(first or {})
     group = None
     for _ in range(MOST_ROUNDS):
         n_before = len(second)
-        _grow(around, peaks, second, FOLLOWING_SHARE * height)
-        if len(second) > LARGEST_GROUP or (group is not None and len(second) == n_before):
+        _grow(around, peaks, second, height)
+        if group is not None and len(second) == n_before:
+            _add_strained(model, around, group, second)
+        if len(second) > around.largest_group:
+            break
+        if group is not None and len(second) == n_before:
             break
         _restore(model, before)
-        group = _refine_split(model, around, peaks, second, occupancy)
-        if group is None:
-            _restore(model, before)
-            return False
-        occupancy = min(max(group.occupancy, 0.5), 0.95)
-        second = _second_places(model, around, group)
+        group = _refine_split(model, around, peaks, first, second, occupancy)
+        if group is None or model.result.wr2 > (1 - MIN_WR2_GAIN / 2) * base.wr2:
+            break
+        occupancy = min(max(group.occupancy, 0.1), 0.95)
+        first, second = _places(model, around, group)
         peaks = _Peaks(model, around)
     names = ", ".join(around.structure.scatterers()[i].label for i in second)
-    if len(second) > LARGEST_GROUP:
-        logger.info("Second places of %s do not end", names)
+    doubts = ["they do not end"]
+    if group is not None and len(second) <= around.largest_group:
+        evidence = _evidence(model, base, group)
+        logger.debug("%s: %s", names, evidence)
+        doubts = _doubts(model, evidence)
+    if doubts:
+        logger.info("Second places of %s are not kept: %s", names, ", ".join(doubts))
         _restore(model, before)
+        model.record("taken back")
         return False
-    evidence = _evidence(model, base_result, group)
-    print(names, evidence)
+    logger.info("%s", disorder_line(model.structure, model.disorder[-1]))
     return True
+
+
+def disorder_line(structure: xray.structure, group: DisorderedGroup) -> str:
+    """What is said of a disordered group: its atoms and occupancies."""
+    scatterers = structure.scatterers()
+    first, second = (", ".join(scatterers[pair[k]].label for pair in group.pairs) for k in (0, 1))
+    return (
+        f"Disordered over two parts: {first} (occupancy {group.occupancy:.3f}, standard"
+        f" uncertainty {group.esd:.3f}) and {second} ({1 - group.occupancy:.3f})."
+    )
+
+
+def with_occupancies(model: TrialModel) -> list[DisorderedGroup]:
+    """The disordered groups of a model with their occupancies as refined last, and the esds."""
+    result = model.result
+    groups = []
+    for group in model.disorder:
+        i, esd = group.first[0], float("nan")
+        if result.covariance is not None:
+            parameter = result.xray_structure.parameter_map()[i].occupancy
+            variance = result.covariance.matrix.matrix_packed_u_diagonal()[parameter]
+            esd = float(np.sqrt(max(variance, 0.0)))
+        occupancy = result.xray_structure.scatterers()[i].occupancy
+        groups.append(replace(group, occupancy=occupancy, esd=esd))
+    return groups
+
+
+def _doubts(model: TrialModel, evidence: Evidence) -> list[str]:
+    """Why the last group of a model is not kept."""
+    doubts = []
+    if evidence.hamilton < MIN_HAMILTON or evidence.wr2[1] > (1 - MIN_WR2_GAIN) * evidence.wr2[0]:
+        doubts.append(
+            f"wR2 {evidence.wr2[0]:.4f} -> {evidence.wr2[1]:.4f}"
+            f" for {evidence.n_more} parameters (F {evidence.hamilton:.1f})"
+        )
+    minor = min(evidence.occupancy, 1 - evidence.occupancy)
+    if not minor > max(MIN_OCCUPANCY, MIN_OCCUPANCY_ESDS * evidence.esd):
+        doubts.append(f"occupancy {evidence.occupancy:.3f}, esd {evidence.esd:.3f}")
+    if evidence.apart < RESOLVED * model.f_sq.d_min():
+        doubts.append(f"places {evidence.apart:.2f} A apart")
+    group = model.disorder[-1]
+    low, high = HYDROGEN_REACH
+    if len(group.pairs) == 1 and low < evidence.apart < high:
+        if evidence.electrons < HYDROGEN_ELECTRONS:
+            doubts.append("it may be a hydrogen atom")
+    return doubts + _geometry_doubts(model, group)
+
+
+def _geometry_doubts(model: TrialModel, group: DisorderedGroup) -> list[str]:
+    """What is not sensible in the places and displacements of a group."""
+    structure, scatterers = model.structure, model.structure.scatterers()
+    sites = np.array(structure.sites_cart())
+    doubts = []
+    strains = [
+        abs(np.linalg.norm(sites[i] - sites[j]) - np.linalg.norm(sites[k] - sites[m])) / sigma
+        for i, j, k, m, sigma in same_distances(structure, [group])
+    ]
+    if max(strains, default=0.0) > MAX_STRAIN:
+        doubts.append(f"distances differ by {max(strains):.0f} standard deviations")
+    u_values = [u_equivalent(s, structure.unit_cell()) for s in scatterers]
+    typical = np.median([u_values[i] for i in model.heavy_atoms()])
+    ratios = [u_values[i] / typical for i, _ in group.pairs]
+    if min(ratios) < U_RANGE[0] or max(ratios) > U_RANGE[1]:
+        doubts.append(f"U(eq) {min(ratios):.2f} to {max(ratios):.2f} of the median")
+    on_pivot: dict[int, int] = {}
+    for riding in model.riding:
+        if riding.kind != "free":
+            on_pivot[riding.pivot] = len(riding.hydrogens)
+    if any(on_pivot.get(i, 0) != on_pivot.get(j, 0) for i, j in group.pairs):
+        doubts.append("hydrogens do not fit")
+    parts = model.parts
+    near_bonds = bonds(structure, parts)
+    for _, j in group.pairs:
+        bonded = {(n.index, str(n.operator)) for n in near_bonds[j]}
+        beyond = {m.index for n in near_bonds[j] for m in near_bonds[n.index]}
+        for n in contacts(structure, CLOSEST_CONTACT)[j]:
+            other = element_of(scatterers[n.index]) not in HYDROGENS and parts[n.index] != 1
+            if other and n.index not in beyond and (n.index, str(n.operator)) not in bonded:
+                doubts.append(
+                    f"{scatterers[j].label} {n.distance:.2f} A from {scatterers[n.index].label}"
+                )
+    return doubts
 
 
 def _state(model: TrialModel):
@@ -282,20 +514,19 @@ def _restore(model: TrialModel, state) -> None:
     model.riding, model.disorder = list(riding), list(disorder)
 
 
-def _grow(around: _Surroundings, peaks: _Peaks, second: dict, least: float) -> None:
-    """Add the second places of neighbours: peaks, and places where bonds would bend otherwise."""
+def _grow(around: _Surroundings, peaks: _Peaks, second: dict, height: float) -> None:
+    """Add the second places of neighbours: peaks, and places that bonds call for and that show."""
     changed = True
-    while changed and len(second) <= LARGEST_GROUP:
+    while changed and len(second) <= around.largest_group:
         changed = False
         near = set().union(*(around.within_two_bonds(i) for i in second)) - set(second)
         options = []
         for i in near:
             if not around.may_move[i]:
                 continue
-            for site, height, _ in peaks.beside[i]:
+            for site, density, _ in peaks.beside[i]:
                 misfit = _misfit(around, second, i, site)
-                taken = any(np.linalg.norm(site - other) < 0.5 for other in second.values())
-                if height > least and misfit < MATCH and not taken:
+                if density > FOLLOWING_SHARE * height and misfit < MATCH and _free(second, site):
                     options.append((misfit, i, site))
         if options:
             _, i, site = min(options, key=lambda option: option[0])
@@ -307,9 +538,15 @@ def _grow(around: _Surroundings, peaks: _Peaks, second: dict, least: float) -> N
                 if j in second or not around.may_move[j]:
                     continue
                 bent = abs(np.linalg.norm(second[i] - around.sites[j]) - around.distance(i, j))
-                if bent > BENT:
-                    second[j] = _predicted(around, second, j)
+                site = _predicted(around, second, j)
+                if bent > BENT and peaks.at(site) > SHOWN * height and _free(second, site):
+                    second[j] = site
                     changed = True
+
+
+def _free(second: dict, site) -> bool:
+    """Whether no second place is at a site yet."""
+    return all(np.linalg.norm(site - other) > CLOSEST_PEAK for other in second.values())
 
 
 def _misfit(around: _Surroundings, second: dict, i: int, site) -> float:
@@ -335,9 +572,13 @@ def _predicted(around: _Surroundings, second: dict, j: int) -> np.ndarray:
     return new.mean(axis=0) + rotation @ (around.sites[j] - old.mean(axis=0))
 
 
-def _refine_split(model, around, peaks, second, occupancy) -> DisorderedGroup | None:
+def _refine_split(model, around, peaks, first, second, occupancy) -> DisorderedGroup | None:
     """Refine with second places; None where least squares fail."""
     fractionalize = around.unit_cell.fractionalize
+    model.structure = model.structure.deep_copy_scatterers()
+    for i, scatterer in first.items():
+        model.structure.scatterers()[i].site = scatterer.site
+        model.structure.scatterers()[i].u_star = scatterer.u_star
     sites = {i: fractionalize(tuple(site)) for i, site in second.items()}
     old = list(model.disorder)
     model.structure, model.riding, group, number = split(
@@ -361,15 +602,34 @@ def renumbered(group: DisorderedGroup, number: dict[int, int]) -> DisorderedGrou
         pairs=tuple((number[i], number[j]) for i, j in group.pairs),
         first=tuple(number[i] for i in group.first),
         second=tuple(number[i] for i in group.second),
+        beside=tuple(number[i] for i in group.beside),
     )
 
 
-def _second_places(model: TrialModel, around: _Surroundings, group: DisorderedGroup) -> dict:
-    """Second places as refined, by the number of the atom in the base."""
+def _places(model: TrialModel, around: _Surroundings, group: DisorderedGroup):
+    """Atoms of a group as refined, by their number in the base: scatterers and second places."""
     scatterers = model.structure.scatterers()
     sites = model.structure.sites_cart()
     numbers = {s.label: i for i, s in enumerate(around.structure.scatterers())}
-    return {numbers[scatterers[i].label]: np.array(sites[j]) for i, j in group.pairs}
+    first = {numbers[scatterers[i].label]: scatterers[i].customized_copy() for i, _ in group.pairs}
+    second = {numbers[scatterers[i].label]: np.array(sites[j]) for i, j in group.pairs}
+    return first, second
+
+
+def _add_strained(model, around: _Surroundings, group: DisorderedGroup, second: dict) -> None:
+    """Add the atom whose distances to the two parts differ most, where they differ too much."""
+    scatterers = model.structure.scatterers()
+    sites = np.array(model.structure.sites_cart())
+    numbers = {s.label: i for i, s in enumerate(around.structure.scatterers())}
+    strained = []
+    for i, j, k, m, sigma in same_distances(model.structure, [group]):
+        difference = abs(np.linalg.norm(sites[i] - sites[j]) - np.linalg.norm(sites[k] - sites[m]))
+        for atom in (i, j):
+            number = numbers[scatterers[atom].label]
+            if number not in second and around.may_move[number]:
+                strained.append((difference / sigma, number))
+    if strained and max(strained)[0] > STRAINED:
+        second[max(strained)[1]] = _predicted(around, second, max(strained)[1])
 
 
 def _evidence(model: TrialModel, base, group: DisorderedGroup) -> Evidence:
@@ -380,13 +640,8 @@ def _evidence(model: TrialModel, base, group: DisorderedGroup) -> Evidence:
     gain = base.wr2**2 / result.wr2**2 - 1
     scatterers = model.structure.scatterers()
     sites = np.array(model.structure.sites_cart())
-    i = group.first[0]
-    esd = float("nan")
-    if result.covariance is not None:
-        parameter = result.xray_structure.parameter_map()[i].occupancy
-        diagonal = result.covariance.matrix.matrix_packed_u_diagonal()
-        esd = float(np.sqrt(max(diagonal[parameter], 0)))
-    occupancy = scatterers[i].occupancy
+    model.disorder = with_occupancies(model)
+    occupancy, esd = model.disorder[-1].occupancy, model.disorder[-1].esd
     return Evidence(
         r1=(base.r1, result.r1),
         wr2=(base.wr2, result.wr2),

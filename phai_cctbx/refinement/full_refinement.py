@@ -1,6 +1,6 @@
 """An isotropic model to its full refinement.
 
-Anisotropic displacements, elements once more, hydrogens, SHELXL weights and extinction.
+Anisotropic displacements, elements once more, hydrogens, SHELXL weights, extinction and disorder.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from cctbx.array_family import flex
 from phai_cctbx.building.connectivity import assemble, atomic_number, element_of
 from phai_cctbx.building.naming import rename
 from phai_cctbx.refinement.difference_atoms import add_atoms, place_hydrogens, prune
+from phai_cctbx.refinement.disorder import model_disorder
 from phai_cctbx.refinement.element_trials import exchange, relabel
 from phai_cctbx.refinement.trial_model import TrialModel
 from phai_cctbx.refinement.twin_trials import try_twins
@@ -71,6 +72,9 @@ def refine_fully(model: TrialModel, hydrogens: bool, anisotropic: bool) -> None:
     model.refine("weights", n_cycles=6)
     _try_extinction(model)
     update_weights(model)
+    model_disorder(model)
+    if model.disorder:
+        update_weights(model)
 
 
 def _add_what_shows_now(model: TrialModel) -> None:

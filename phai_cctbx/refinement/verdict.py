@@ -28,6 +28,7 @@ from phai_cctbx.building.connectivity import (
 )
 from phai_cctbx.refinement.analysis import missed_symmetry
 from phai_cctbx.refinement.difference_atoms import U_PRUNE
+from phai_cctbx.refinement.disorder import disorder_line, with_occupancies
 from phai_cctbx.refinement.few_reflections import contents_doubts, prediction_doubts
 from phai_cctbx.refinement.least_squares import RefinementResult
 from phai_cctbx.refinement.trial_model import TrialModel, cell_contents, expected_atoms
@@ -67,11 +68,17 @@ DISORDER_U, DISORDER_RATIO = 0.20, 3.5
 """Largest principal U (A^2), and over the median, beyond which an atom may be disordered."""
 
 
-def bonded_share(structure: xray.structure) -> float:
+def bonded_share(structure: xray.structure, parts=None) -> float:
     """Share of the non-hydrogen atoms with a sensible surrounding.
 
     An atom counts that has a bond, or is a metal, halogen or oxygen (ions, water), and that no
     other atom is too close to.
+
+    Parameters
+    ----------
+    structure : xray.structure
+    parts : sequence of int, optional
+        SHELX PART of each scatterer; parts other than 0 do not meet.
 
     Returns
     -------
@@ -79,11 +86,16 @@ def bonded_share(structure: xray.structure) -> float:
         0 to 1; 0 for a structure without such atoms.
     """
     elements = [element_of(s) for s in structure.scatterers()]
+    parts = parts or [0] * len(elements)
     heavy = [i for i, element in enumerate(elements) if element not in HYDROGENS]
     near = contacts(structure, LONGEST_CONTACT)
     sensible = 0
     for i in heavy:
-        distances = [(elements[n.index], n.distance) for n in near[i] if n.index in set(heavy)]
+        distances = [
+            (elements[n.index], n.distance)
+            for n in near[i]
+            if n.index in set(heavy) and {parts[i], parts[n.index]} != {1, 2}
+        ]
         close = any(d < closest_approach(elements[i], e) for e, d in distances)
         alone = not any(bonded(elements[i], e, d) for e, d in distances)
         may_be_alone = is_metal(elements[i]) or elements[i] in ("O", "F", "Cl", "Br", "I")
@@ -115,7 +127,7 @@ def judge(
     doubts : list of str
         All that speaks against it; empty for a solution.
     """
-    share = bonded_share(model.structure)
+    share = bonded_share(model.structure, model.parts)
     few = model.few_reflections
     least_share = MIN_BONDED_SHARE_OF_BAD_FIT if few else MIN_BONDED_SHARE
     doubts = _misfit(model, result, R1_SOLVED, WR2_SOLVED)
@@ -198,7 +210,9 @@ def report_symmetry(model: TrialModel, result: RefinementResult) -> None:
 
 
 def report_disorder(model: TrialModel) -> None:
-    """Name the atoms whose displacements are too large for one site."""
+    """Name the groups that have two parts, and atoms whose displacements are too large for one."""
+    for group in with_occupancies(model):
+        model.warnings.append(disorder_line(model.structure, group))
     unit_cell = model.structure.unit_cell()
     largest = {}
     for i in model.heavy_atoms():
