@@ -10,7 +10,7 @@ from phai_cctbx.building.connectivity import bonds
 from phai_cctbx.io.cif_items import with_uncertainty
 
 
-def geometry_loops(structure: xray.structure, covariances, cell_esds) -> list:
+def geometry_loops(structure: xray.structure, covariances, cell_esds, parts=None) -> list:
     """Return the loops of the bonds and of the angles of a structure; none without bonds.
 
     Uncertainties take in those of the cell, its constants being independent.
@@ -22,8 +22,10 @@ def geometry_loops(structure: xray.structure, covariances, cell_esds) -> list:
         With ``matrix`` (packed upper triangle, or None) and ``parameter_map``.
     cell_esds : sequence of 6 float
         In A and degrees.
+    parts : sequence of int, optional
+        SHELX PART of each scatterer: nothing is bonded, nor makes an angle, across parts.
     """
-    neighbours = bonds(structure)
+    neighbours = bonds(structure, parts)
     reach = max((n.distance for near in neighbours for n in near), default=0.0)
     if not reach:
         return []
@@ -44,7 +46,7 @@ def geometry_loops(structure: xray.structure, covariances, cell_esds) -> list:
     angles = crystal.calculate_angles(pair_table, structure.sites_frac(), **keywords)
     return [
         loop
-        for loop in (_bonds(distances, labels, group), _angles(angles, labels, group))
+        for loop in (_bonds(distances, labels, group), _angles(angles, labels, group, parts))
         if loop.n_rows()
     ]
 
@@ -85,7 +87,7 @@ def _bonds(distances, labels, group):
     return loop
 
 
-def _angles(angles, labels, group):
+def _angles(angles, labels, group, parts):
     loop = model.loop(
         header=(
             "_geom_angle_atom_site_label_1",
@@ -98,6 +100,8 @@ def _angles(angles, labels, group):
     )
     for angle in angles:
         i, j, k = angle.i_seqs
+        if parts and {1, 2} <= {parts[index] for index in angle.i_seqs}:
+            continue
         loop.add_row(
             (
                 labels[i],

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from string import ascii_uppercase
 
 from cctbx import adptbx, covariance, xray
 from cctbx.eltbx import tiny_pse
 from iotbx.cif import model
 from scitbx import matrix
 
+from phai_cctbx.building.disorder import parts
 from phai_cctbx.io.atomic_file import write_text
 from phai_cctbx.io.cif_geometry import geometry_loops
 from phai_cctbx.io.cif_items import block_name, cell_items, symmetry_items, with_uncertainty
@@ -75,13 +77,13 @@ def cif_text(
     block.add_loop(operators)
     for loop in (
         _atom_types(structure),
-        _atom_sites(structure, covariances, _calculated(solution)),
+        _atom_sites(structure, covariances, solution),
         _displacements(structure, covariances),
     ):
         if loop.n_rows():
             block.add_loop(loop)
     if geometry:
-        for loop in geometry_loops(structure, covariances, esds):
+        for loop in geometry_loops(structure, covariances, esds, _parts(solution)):
             block.add_loop(loop)
     block["_shelx_res_file"] = _text_field(res_text(data, solution, hklf_line=_hklf_line(data)))
     if data.observations.sigmas() is not None:
@@ -276,13 +278,34 @@ def _refinement_items(data, solution) -> dict[str, str]:
     else:
         items["_refine_ls_extinction_method"] = "none"
     items.update(_absolute_structure_items(getattr(solution, "absolute_structure", None)))
+    details = _special_details(solution)
+    if details:
+        items["_refine_special_details"] = "\n" + "\n".join(details) + "\n"
+    return items
+
+
+def _special_details(solution) -> list[str]:
+    """Return what is to be said of a twin and of disordered groups."""
+    details = []
     twin = getattr(solution, "twin", None)
     if twin is not None:
         share = with_uncertainty(twin.fraction, (twin.esd or 0.0) ** 2, 4)
-        items["_refine_special_details"] = (
-            f"\nRefined as a twin: reflections {twin.as_hkl} of a second domain, share {share}.\n"
+        details.append(
+            f"Refined as a twin: reflections {twin.as_hkl} of a second domain, share {share}."
         )
-    return items
+    scatterers = solution.xray_structure.scatterers()
+    for group in getattr(solution, "disorder", ()):
+        first, second = (
+            " ".join(scatterers[pair[k]].label for pair in group.pairs) for k in (0, 1)
+        )
+        esd = group.esd if math.isfinite(group.esd) else 0.0
+        occupancy = with_uncertainty(group.occupancy, esd**2, 4)
+        details += [
+            f"Disordered over two parts: {first}, occupancy {occupancy},",
+            f"and {second}; distances restrained to be the same,",
+            "atoms of the second part isotropic with U(eq) of the first.",
+        ]
+    return details
 
 
 def _absolute_structure_items(absolute) -> dict[str, str]:
@@ -336,7 +359,21 @@ def _atom_types(structure):
     return loop
 
 
-def _atom_sites(structure, covariances, calculated):
+def _parts(solution) -> list[int]:
+    """Return the SHELX PART of each scatterer."""
+    disorder = getattr(solution, "disorder", ())
+    return parts(solution.xray_structure.scatterers().size(), disorder)
+
+
+def _atom_sites(structure, covariances, solution):
+    calculated = _calculated(solution)
+    disorder = getattr(solution, "disorder", ())
+    place = {
+        i: (ascii_uppercase[k], number)
+        for k, group in enumerate(disorder)
+        for number, members in (("1", group.first), ("2", group.second))
+        for i in members
+    }
     loop = model.loop(
         header=(
             "_atom_site_label",
@@ -349,6 +386,7 @@ def _atom_sites(structure, covariances, calculated):
             "_atom_site_occupancy",
             "_atom_site_symmetry_multiplicity",
             "_atom_site_calc_flag",
+            *(("_atom_site_disorder_assembly", "_atom_site_disorder_group") if disorder else ()),
         )
     )
     unit_cell = structure.unit_cell()
@@ -370,6 +408,7 @@ def _atom_sites(structure, covariances, calculated):
                 else f"{scatterer.occupancy:g}",
                 str(scatterer.multiplicity()),
                 "calc" if rides else "d",
+                *(place.get(i, (".", ".")) if disorder else ()),
             )
         )
     return loop

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import smtbx.utils
 from cctbx import adptbx, xray
+from cctbx.array_family import flex
 from cctbx.eltbx import sasaki, tiny_pse
 from libtbx.utils import Sorry
 
+from phai_cctbx.building.disorder import parts
 from phai_cctbx.building.hydrogens import AFIX
 from phai_cctbx.io.atomic_file import write_text
 from phai_cctbx.io.shelx_header import build_header
+from phai_cctbx.refinement.parts import same_distances
 from phai_cctbx.refinement.riding import N_NEIGHBOURS, NEUTRON_BOND_LENGTHS, free_distances
 
 # SHELXL holds a parameter at x when it reads 10 + x.
@@ -45,7 +48,8 @@ def res_text(
         ``r1_all``, ``wr2``, ``goof``, ``n_reflections``, ``n_observed``,
         ``n_parameters``, ``n_restraints``, ``scale_factor`` (on Fc^2),
         ``extinction``, ``twin``, ``difference_peak``, ``difference_hole``, ``riding``
-        (sequence of ``building.hydrogens.HydrogenGroup``).
+        (sequence of ``building.hydrogens.HydrogenGroup``), ``disorder`` (of
+        ``building.disorder.DisorderedGroup``).
     peaks : sequence of (site, height)
         Difference peaks, fractional and in e/A^3; written as Q1, Q2, ...
     remarks : sequence of str
@@ -88,10 +92,16 @@ def res_text(
     a, b = solution.weighting
     lines.append(f"WGHT {a:.4f} {b:.4f}")
     scale = getattr(solution, "scale_factor", None) or 1.0
-    lines.append(f"FVAR {scale**0.5:.6f}")
+    disorder = getattr(solution, "disorder", ())
+    variables = [f"{scale**0.5:.6f}", *(f"{group.occupancy:.5f}" for group in disorder)]
+    lines.append(f"FVAR {' '.join(variables)}")
     groups = getattr(solution, "riding", ())
     lines += _distance_lines(structure, labels, groups, data.radiation != "xray")
-    lines += _atom_lines(structure, labels, elements, groups, data.radiation != "xray")
+    lines += [
+        f"SADI {sigma:.2f} {labels[i]} {labels[j]} {labels[k]} {labels[m]}"
+        for i, j, k, m, sigma in same_distances(structure, disorder)
+    ]
+    lines += _atom_lines(structure, labels, elements, groups, disorder, data.radiation != "xray")
     lines += [hklf_line or _hklf(data), "", *_quality(solution), "END", ""]
     for i, (site, height) in enumerate(peaks, start=1):
         x, y, z = site
@@ -189,13 +199,14 @@ def _distance_lines(structure, labels, groups, internuclear) -> list[str]:
     ]
 
 
-def _afix(structure, groups) -> dict[int, int]:
+def _afix(structure, groups, part) -> dict[int, int]:
     """Return AFIX of each group by its parent.
 
     Bonds to metals count for other programs. Where they make one too many for a geometry, the
     group rides as it is (AFIX 3); on planar atoms the two nearest count.
     """
-    bonded = smtbx.utils.connectivity_table(structure).pair_asu_table.extract_pair_sym_table(
+    table = smtbx.utils.connectivity_table(structure, conformer_indices=flex.size_t(part))
+    bonded = table.pair_asu_table.extract_pair_sym_table(
         skip_j_seq_less_than_i_seq=False, all_interactions_from_inside_asu=True
     )
     result = {}
@@ -204,7 +215,7 @@ def _afix(structure, groups) -> dict[int, int]:
         n_bonds = sum(
             len(operators)
             for j, operators in bonded[group.pivot].items()
-            if j not in group.hydrogens
+            if j not in group.hydrogens and part[j] in (0, part[group.hydrogens[0]])
         )
         needed = N_NEIGHBOURS.get(group.kind, n_bonds)
         if n_bonds > needed and group.kind != "planar":
@@ -212,23 +223,50 @@ def _afix(structure, groups) -> dict[int, int]:
     return result
 
 
-def _atom_lines(structure, labels, elements, groups, internuclear):
+def _occupancies(structure, disorder) -> dict[int, float]:
+    """Return the occupancies as SHELXL takes them: free variable n is 10 n + 1, 1 minus it - that.
+
+    Only atoms on general positions are disordered.
+    """
+    result = {}
+    for number, group in enumerate(disorder, start=2):
+        result.update({i: FIXED * number + 1 for i in group.first})
+        result.update({i: -FIXED * number - 1 for i in group.second})
+    return result
+
+
+def _atom_lines(structure, labels, elements, groups, disorder, internuclear):
     """Return the atoms, each hydrogen after the atom it rides on.
 
-    The distance is written with AFIX where it is not the one that X-rays see.
+    The distance is written with AFIX where it is not the one that X-rays see. An atom of a second
+    part follows the one that it stands for, the U(eq) of which it has.
     """
-    afix_of = _afix(structure, groups)
+    part = parts(len(labels), disorder)
+    coded = _occupancies(structure, disorder)
+    afix_of = _afix(structure, groups, part)
     on_pivot: dict[int, list] = {}
     for group in groups:
         on_pivot.setdefault(group.pivot, []).append(group)
     riders = {i for group in groups for i in group.hydrogens}
+    bound_to = {j: i for group in disorder for i, j in group.pairs}
     u_equivalent = structure.scatterers().extract_u_iso_or_u_equiv(structure.unit_cell())
     lines: list[str] = []
+    now = 0
+
+    def to_part(number):
+        nonlocal now
+        if number != now:
+            lines.append(f"PART {number}")
+        now = number
+
     for i in range(len(labels)):
         if i in riders:
             continue
-        lines += _atom(structure, i, labels[i], elements)
+        to_part(part[i])
+        factor = 1.0 if i in bound_to else None
+        lines += _atom(structure, i, labels[i], elements, coded.get(i), factor)
         for group in on_pivot.get(i, ()):
+            to_part(part[group.hydrogens[0]])
             afix = afix_of[group.pivot]
             if afix:
                 length = NEUTRON_BOND_LENGTHS.get(_element(structure.scatterers()[i]))
@@ -238,18 +276,21 @@ def _atom_lines(structure, labels, elements, groups, internuclear):
                 u_bound = group.u_factor * u_equivalent[i]
                 bound = abs(u_equivalent[j] - u_bound) < _U_TOLERANCE * u_bound
                 factor = group.u_factor if bound else None
-                lines += _atom(structure, j, labels[j], elements, factor)
+                lines += _atom(structure, j, labels[j], elements, coded.get(j), factor)
             if afix:
                 lines.append("AFIX 0")
+    to_part(0)
     return lines
 
 
-def _atom(structure, i, label, elements, u_factor=None):
+def _atom(structure, i, label, elements, coded_occupancy=None, u_factor=None):
     scatterer = structure.scatterers()[i]
     unit_cell = structure.unit_cell()
     site = _site(structure, i)
     occupancy = scatterer.occupancy * scatterer.multiplicity() / structure.space_group().order_z()
-    if not scatterer.flags.grad_occupancy():
+    if coded_occupancy is not None:
+        occupancy = coded_occupancy
+    elif not scatterer.flags.grad_occupancy():
         occupancy += FIXED
     number = elements.index(_element(scatterer)) + 1
     start = f"{label:<4} {number:2d}" + "".join(f" {x:11.6f}" for x in site) + f" {occupancy:11.5f}"

@@ -314,6 +314,7 @@ class SolveResult:
                 "flack_esd": absolute and absolute.x[1],
                 "absolute_structure": absolute and asdict(absolute),
                 "twin": twin and {"law": twin.as_hkl, "fraction": twin.fraction, "esd": twin.esd},
+                "disorder": listing.disorder_summary(solution),
                 "molecule": self.known and self.known.summary(),
                 "proposals": self.proposals and [t.summary() for t in self.proposals.tried],
                 "scattering": HAR if self.hirshfeld else IAM,

@@ -111,6 +111,7 @@ def solution_lines(solution) -> list[str]:
         *_pair("Shift/esd", _largest_shift(solution.max_shift_over_esd)),
         *_hand_lines(solution.absolute_structure),
         *_twin_lines(solution),
+        *_disorder_lines(solution),
     ]
 
 
@@ -133,6 +134,36 @@ def _twin_lines(solution) -> list[str]:
         return _pair("Twin", f"{solution.twin.as_hkl}, fraction {solution.twin.fraction:.3f}")
     tried = [f"{law} {share:.3f}" for law, (share, _) in solution.twin_fractions.items()]
     return _pair("Twin laws", f"none; fractions would be {', '.join(tried)}") if tried else []
+
+
+def _disorder_lines(solution) -> list[str]:
+    """The groups in two parts, with the occupancy of the first."""
+    lines = []
+    for group in disorder_summary(solution):
+        first, second = (" ".join(group[part]) for part in ("first", "second"))
+        lines += _pair("Disorder", f"{first} {group['occupancy']:.3f}, or {second}")
+    return lines
+
+
+def disorder_summary(solution) -> list[dict]:
+    """Groups in two parts: labels of the atoms that stand for one another, occupancy, esd.
+
+    Parameters
+    ----------
+    solution : Solution or None
+    """
+    if solution is None:
+        return []
+    scatterers = solution.xray_structure.scatterers()
+    return [
+        {
+            "first": [scatterers[i].label for i, _ in group.pairs],
+            "second": [scatterers[j].label for _, j in group.pairs],
+            "occupancy": group.occupancy,
+            "esd": group.esd,
+        }
+        for group in getattr(solution, "disorder", ())
+    ]
 
 
 def summary_lines(result) -> list[str]:

@@ -16,6 +16,10 @@ from iotbx.shelx import parse_smtbx_refinement_model
 from scitbx.lstbx import normal_eqns_solving
 from smtbx import refinement
 from smtbx.refinement import constraints, least_squares
+from smtbx.refinement.constraints.occupancy import (
+    dependent_occupancy,
+    occupancy_pair_affine_constraint,
+)
 
 from phai_cctbx.refinement.least_squares import OBSERVED_I_OVER_SIGMA, prepare_scattering
 
@@ -60,7 +64,8 @@ def refined_again(res, hkl, radiation: str = "xray", d_min: float | None = None)
 
     Its steps, with what it leaves out of the file as shipped: systematic absences go, equivalents
     are merged as by SHELXL, resolution limit, extinction and twin law count, and scattering factors
-    are those of the radiation.
+    are those of the radiation. The occupancies of parts are tied as the free variables say: its
+    chain of pairs gives the second atom of a second part the occupancy of the first part.
 
     Parameters
     ----------
@@ -92,7 +97,7 @@ def refined_again(res, hkl, radiation: str = "xray", d_min: float | None = None)
     model = refinement.model(
         f_sq.as_xray_observations(twin_components=twin),
         structure,
-        builder.constraints,
+        _with_shared_occupancies(builder.constraints),
         builder.restraints_manager,
         builder.weighting_scheme,
         builder.temperature_in_celsius,
@@ -121,6 +126,26 @@ def refined_again(res, hkl, radiation: str = "xray", d_min: float | None = None)
         step_threshold=REFINE_THRESHOLD,
     )
     return equations.r1_factor(OBSERVED_I_OVER_SIGMA)[0]
+
+
+def _with_shared_occupancies(given) -> list:
+    """The constraints, chains of pairs of occupancies replaced by one for all atoms of a chain.
+
+    A pair is (i, j) with a_i occupancy(i) + a_j occupancy(j) = b; of factors of the same sign one
+    occupancy is 1 minus the other.
+    """
+    chains: dict[int, tuple[list, list]] = {}
+    kept = []
+    for constraint in given:
+        if not isinstance(constraint, occupancy_pair_affine_constraint):
+            kept.append(constraint)
+            continue
+        i, j = constraint.scatterer_indices
+        (a, b), _ = constraint.linear_form
+        of_last, other = chains.pop(i, ([(i, 1.0)], []))
+        chains[j] = (other, of_last) if a * b > 0 else (of_last, other)
+        chains[j][0].append((j, 1.0))
+    return [*(dependent_occupancy(*chain) for chain in chains.values()), *kept]
 
 
 def _instructions(res) -> dict[str, list[float]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 # cctbx
 from libtbx.utils import Sorry
+from smtbx.refinement.restraints import manager
 
 from phai_cctbx.aspherical.estimate import estimate_lines
 from phai_cctbx.aspherical.fixed import refine_with_fixed_form_factors
@@ -26,6 +27,8 @@ from phai_cctbx.programs.molecule import MoleculeResult
 from phai_cctbx.programs.refinement_files import aspherical_items, write_aspherical
 from phai_cctbx.refinement.completion import Solution, Step, refinement_figures
 from phai_cctbx.refinement.least_squares import prepare_scattering
+from phai_cctbx.refinement.parts import distance_restraints, occupancy_constraints
+from phai_cctbx.refinement.riding import riding_constraints
 from phai_cctbx.refinement.weighting import Weighting
 
 logger = logging.getLogger(__name__)
@@ -108,6 +111,7 @@ def refine_solution(
     f_sq = prepared.f_sq.map_to_asu()
     model = Model(
         structure,
+        **_two_parts(structure, solution),
         weighting=Weighting(*solution.weighting),
         extinction=solution.extinction,
         temperature=temperature,
@@ -126,6 +130,27 @@ def refine_solution(
     return HirshfeldStage(
         refined_solution(solution, result, residual), result, spherical_residual, quantum
     )
+
+
+def _two_parts(structure, solution: Solution) -> dict:
+    """What a model says of disordered groups; hydrogens of second parts go on riding."""
+    if not solution.disorder:
+        return {}
+    conformers = [0] * structure.scatterers().size()
+    for group in solution.disorder:
+        for number, members in ((1, group.first), (2, group.second)):
+            for i in members:
+                conformers[i] = number
+    second = [g for g in solution.riding if g.hydrogens and conformers[g.hydrogens[0]] == 2]
+    riding = riding_constraints(structure, second, internuclear=True)
+    return {
+        "constraints": (*occupancy_constraints(solution.disorder), *riding),
+        "restraints": manager(
+            bond_similarity_proxies=distance_restraints(structure, solution.disorder)
+        ),
+        "conformers": tuple(conformers),
+        "occupancies": tuple(i for g in solution.disorder for i in (*g.first, *g.second)),
+    }
 
 
 def refine_known_molecule(

@@ -65,6 +65,9 @@ ELONGATED, ELONGATED_BESIDE, STRETCH = 2.0, 1.5, 1.5
 """Largest principal U over the median of the model of an atom that may have two places, of others
 beside it, and over the second principal U."""
 
+NEARLY_RESOLVED = 0.8
+"""Distance of two places by the displacement, over the shortest that is clear, that is tried."""
+
 LARGEST_GROUP, LARGEST_PART = 12, 0.5
 """Atoms other than hydrogen of a group, and their part of all."""
 
@@ -255,7 +258,7 @@ def model_disorder(model: TrialModel) -> None:
         if len(model.disorder) == MOST_GROUPS:
             return
         around = _Surroundings(model)
-        elongated = _elongated(around, tried)
+        elongated = _elongated(around, tried, RESOLVED * model.f_sq.d_min())
         if not elongated:
             return
         tried |= {around.structure.scatterers()[i].label for i in elongated}
@@ -265,15 +268,19 @@ def model_disorder(model: TrialModel) -> None:
         _try_group(model, around, second, peaks.of_electron * power / 2, first)
 
 
-def _elongated(around: _Surroundings, tried: set[str]) -> list[int]:
-    """Atoms, no more than two bonds apart, whose displacements look like two places each."""
+def _elongated(around: _Surroundings, tried: set[str], resolved: float) -> list[int]:
+    """Atoms, no more than two bonds apart, whose displacements look like two places each.
+
+    That of the first atom has to be as large as of two places `resolved` (A) apart, nearly.
+    """
     scatterers = around.structure.scatterers()
-    ratio, stretch = {}, {}
+    ratio, stretch, apart = {}, {}, {}
     for i, scatterer in enumerate(scatterers):
         if scatterer.flags.use_u_aniso() and around.elements[i] not in HYDROGENS:
             u_cart = adptbx.u_star_as_u_cart(around.unit_cell, scatterer.u_star)
             values = sorted(adptbx.eigenvalues(u_cart))
             ratio[i], stretch[i] = values[2], values[2] / max(values[1], 1e-4)
+            apart[i] = 2 * np.sqrt(values[2] - values[1])
     if not ratio:
         return []
     typical = float(np.median(list(ratio.values())))
@@ -282,7 +289,8 @@ def _elongated(around: _Surroundings, tried: set[str]) -> list[int]:
         for i in ratio
         if around.may_move[i] and scatterers[i].label not in tried and stretch[i] > STRETCH
     ]
-    seeds = [i for i in able if ratio[i] > ELONGATED * typical]
+    least = NEARLY_RESOLVED * resolved
+    seeds = [i for i in able if ratio[i] > ELONGATED * typical and apart[i] > least]
     if not seeds:
         return []
     group = [max(seeds, key=lambda i: ratio[i])]

@@ -31,12 +31,14 @@ class MoleculePlane:
     Parameters
     ----------
     structure : xray.structure
+    parts : sequence of int, optional
+        SHELX PART of each scatterer.
     """
 
-    def __init__(self, structure: xray.structure):
+    def __init__(self, structure: xray.structure, parts=None):
         sites = np.array(structure.sites_cart()).reshape(-1, 3)
         elements = [element_of(scatterer) for scatterer in structure.scatterers()]
-        neighbours = bonds(structure)
+        neighbours = bonds(structure, parts)
         largest = [i for i, _ in fragments(neighbours)[0] if elements[i] not in HYDROGENS]
         chosen = sites[largest] if len(largest) > 2 else sites
         self.centre = (chosen.min(axis=0) + chosen.max(axis=0)) / 2

@@ -33,7 +33,7 @@ _WIDTH_OVER_HEIGHT = 1.9
 _LARGEST_BYTE = 255
 
 
-def viewer_section(structure: xray.structure, density: CellMap, difference=None):
+def viewer_section(structure: xray.structure, density: CellMap, difference=None, parts=None):
     """HTML of the section, and of the scripts that go to the end of the page.
 
     Parameters
@@ -42,6 +42,8 @@ def viewer_section(structure: xray.structure, density: CellMap, difference=None)
         Atoms, or peaks (no bonds are drawn between those labelled Q).
     density : CellMap
     difference : CellMap, optional
+    parts : sequence of int, optional
+        SHELX PART of each scatterer.
 
     Returns
     -------
@@ -51,7 +53,7 @@ def viewer_section(structure: xray.structure, density: CellMap, difference=None)
     box = Box.around(sites, _MARGIN, density.d_min)
     near = cKDTree(sites).query(box.points(), distance_upper_bound=_MARGIN)[0] < _MARGIN
     content = {
-        "atoms": _atoms(structure, sites @ box.axes.T),
+        "atoms": _atoms(structure, sites @ box.axes.T, parts),
         "box": {"origin": list(box.origin), "step": box.step, "size": list(box.shape)},
         "map": _packed(density, box, near, _first_level(density, structure, sites)),
         "zoom": _zoom(sites @ box.axes.T),
@@ -83,9 +85,9 @@ def _first_level(density, structure, sites):
     return max(0.1, share * float(np.median(density.at(sites[heavy]))) / density.sigma)
 
 
-def _atoms(structure, sites):
+def _atoms(structure, sites, parts):
     """Atoms as 3Dmol.js takes them; bonds to symmetry equivalents are left out."""
-    neighbours = bonds(structure)
+    neighbours = bonds(structure, parts)
     atoms = []
     for i, scatterer in enumerate(structure.scatterers()):
         is_peak = scatterer.label.startswith("Q")

@@ -10,6 +10,7 @@ import numpy as np
 # cctbx
 from cctbx import miller, xray
 
+from phai_cctbx.building.disorder import parts
 from phai_cctbx.building.connectivity import assemble
 from phai_cctbx.io.atomic_file import write_text
 from phai_cctbx.io.report.data import data_section
@@ -102,13 +103,14 @@ def _structure_sections(result):
     difference = difference_coefficients(solution.refinement, f_sq)
     residual = CellMap(difference)
     structure = solution.xray_structure
-    plane = MoleculePlane(structure)
+    part = parts(structure.scatterers().size(), solution.disorder)
+    plane = MoleculePlane(structure, part)
     pictures = [
         plane.figure(observed, "F(obs) in the plane of the molecule"),
         plane.figure(residual, "F(obs) \u2212 F(calc) in this plane", difference=True),
         residual_figure(residual),
     ]
-    viewer, scripts = viewer_section(structure, observed, residual)
+    viewer, scripts = viewer_section(structure, observed, residual, part)
     known = [molecule_section(result.known, result.proposals)] if result.known else []
     return [
         viewer,
