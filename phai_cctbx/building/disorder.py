@@ -111,9 +111,7 @@ class _Builder:
             )
             for name, site in zip(names, sites, strict=True)
         )
-        self.riding.append(
-            HydrogenGroup(group.kind, pivot, tuple(sites), group.density, numbers)
-        )
+        self.riding.append(HydrogenGroup(group.kind, pivot, tuple(sites), group.density, numbers))
 
 
 def split(

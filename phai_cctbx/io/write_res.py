@@ -230,8 +230,8 @@ def _occupancies(structure, disorder) -> dict[int, float]:
     """
     result = {}
     for number, group in enumerate(disorder, start=2):
-        result.update({i: FIXED * number + 1 for i in group.first})
-        result.update({i: -FIXED * number - 1 for i in group.second})
+        result.update(dict.fromkeys(group.first, FIXED * number + 1))
+        result.update(dict.fromkeys(group.second, -FIXED * number - 1))
     return result
 
 

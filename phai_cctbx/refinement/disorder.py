@@ -28,6 +28,7 @@ from phai_cctbx.building.connectivity import (
 )
 from phai_cctbx.building.disorder import DisorderedGroup, split
 from phai_cctbx.building.peaks import find_peaks, fourier_map
+from phai_cctbx.refinement.least_squares import CONVERGED_SHIFT_OVER_ESD
 from phai_cctbx.refinement.maps import difference_coefficients
 from phai_cctbx.refinement.parts import same_distances
 from phai_cctbx.refinement.trial_model import TrialModel
@@ -92,6 +93,10 @@ STRAINED, MAX_STRAIN = 4.0, 6.0
 which an atom that both parts share is given a second place as well, and the largest of a group
 that is kept."""
 
+MAX_SHIFT = 0.3
+"""Largest shift/esd after the last cycles; it is small where the parts do not depend on one
+another."""
+
 CLOSEST_CONTACT = 2.2
 """Distance (A) of second places from atoms that they are not bonded to, over two bonds or more."""
 
@@ -101,7 +106,7 @@ U_RANGE = (0.3, 4.0)
 MOST_ROUNDS, MOST_GROUPS, MOST_TRIALS = 6, 4, 6
 """Refinements in which a group grows; groups that are modelled, and that are tried."""
 
-N_PEAKS, N_CYCLES, N_FINAL_CYCLES = 40, 6, 10
+N_PEAKS, N_CYCLES, N_FINAL_CYCLES = 40, 6, 15
 """Difference peaks looked at; cycles of least squares while a group grows, and at its end."""
 
 
@@ -456,6 +461,8 @@ def with_occupancies(model: TrialModel) -> list[DisorderedGroup]:
 def _doubts(model: TrialModel, evidence: Evidence) -> list[str]:
     """Why the last group of a model is not kept."""
     doubts = []
+    if not model.result.max_shift_over_esd < MAX_SHIFT:
+        doubts.append(f"no convergence, shift/esd {model.result.max_shift_over_esd:.2f}")
     if evidence.hamilton < MIN_HAMILTON or evidence.wr2[1] > (1 - MIN_WR2_GAIN) * evidence.wr2[0]:
         doubts.append(
             f"wR2 {evidence.wr2[0]:.4f} -> {evidence.wr2[1]:.4f}"
@@ -642,7 +649,12 @@ def _add_strained(model, around: _Surroundings, group: DisorderedGroup, second: 
 
 def _evidence(model: TrialModel, base, group: DisorderedGroup) -> Evidence:
     """Refine to the end, and say what speaks for the group."""
-    result = model.refine("disordered", n_cycles=N_FINAL_CYCLES, with_covariance=True)
+    result = model.refine(
+        "disordered",
+        n_cycles=N_FINAL_CYCLES,
+        with_covariance=True,
+        convergence=CONVERGED_SHIFT_OVER_ESD,
+    )
     n_more = result.n_parameters - base.n_parameters
     freedom = result.n_reflections - result.n_parameters
     gain = base.wr2**2 / result.wr2**2 - 1

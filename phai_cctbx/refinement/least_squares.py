@@ -37,6 +37,10 @@ MAX_SITE_SHIFT = 0.5
 MAX_U_SHIFT = 0.1
 """Largest step of a displacement parameter in one cycle, A^2."""
 
+FREE_CYCLES, STALLED, PART_OF_STEP = 3, 0.7, 0.5
+"""Where the largest shift, after so many cycles, is still more than this part of the one before,
+steps go to and fro over a minimum: from then on half of each is made."""
+
 U_ISO_MIN, U_ISO_MAX = 0.001, 0.5
 """Bounds of U (A^2); an atom at the upper one has no density."""
 
@@ -322,8 +326,12 @@ def refine(
         )
 
     ls = normal_equations()
-    for cycle in range(1, n_cycles + 1):  # noqa: B007
-        largest = _one_cycle(ls, structure)
+    part, last = 1.0, math.inf
+    for cycle in range(1, n_cycles + 1):
+        largest = _one_cycle(ls, structure, part)
+        if cycle > FREE_CYCLES and largest > STALLED * last:
+            part = PART_OF_STEP
+        last = largest
         if _bound_displacements(structure):
             ls = normal_equations()
         elif largest < convergence:
@@ -361,8 +369,8 @@ def refine(
     )
 
 
-def _one_cycle(ls, structure: xray.structure) -> float:
-    """One damped Gauss-Newton step; the largest shift over its (approximate) esd."""
+def _one_cycle(ls, structure: xray.structure, part: float = 1.0) -> float:
+    """A part of a damped Gauss-Newton step; the largest shift, if whole, over its esd (about)."""
     damping = DAMPING
     while True:
         ls.build_up()
@@ -381,7 +389,9 @@ def _one_cycle(ls, structure: xray.structure) -> float:
             damping *= 30
     _limit_step(ls, structure)
     esd = flex.sqrt(chi_sq / (diagonal * sum_w_yo_sq + 1e-300))
-    largest = flex.max(flex.abs(ls.step()) / esd) if esd.size() else 0.0
+    step = ls.step()
+    largest = flex.max(flex.abs(step) / esd) if esd.size() else 0.0
+    step *= part
     ls.step_forward()
     return largest
 

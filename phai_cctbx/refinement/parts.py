@@ -38,8 +38,8 @@ def same_distances(
 
     Returns
     -------
-    list of (i, j, k, l, sigma)
-        Distance i-j of the first part, k-l of the second, standard deviation (A).
+    list of (i, j, k, m, sigma)
+        Distance i-j of the first part, k-m of the second, standard deviation (A).
     """
     near = bonds(structure, parts(structure.scatterers().size(), groups))
     scatterers = structure.scatterers()
@@ -71,10 +71,10 @@ def same_distances(
 def distance_restraints(structure: xray.structure, groups: Sequence[DisorderedGroup]):
     """The same distances as smtbx proxies."""
     proxies = geometry_restraints.shared_bond_similarity_proxy()
-    for i, j, k, l, sigma in same_distances(structure, groups):
+    for i, j, k, m, sigma in same_distances(structure, groups):
         proxies.append(
             geometry_restraints.bond_similarity_proxy(
-                i_seqs=((i, j), (k, l)),
+                i_seqs=((i, j), (k, m)),
                 sym_ops=(sgtbx.rt_mx(), sgtbx.rt_mx()),
                 weights=(1 / sigma**2, 1 / sigma**2),
             )

@@ -10,8 +10,8 @@ import numpy as np
 # cctbx
 from cctbx import miller, xray
 
-from phai_cctbx.building.disorder import parts
 from phai_cctbx.building.connectivity import assemble
+from phai_cctbx.building.disorder import parts
 from phai_cctbx.io.atomic_file import write_text
 from phai_cctbx.io.report.data import data_section
 from phai_cctbx.io.report.density import CellMap
@@ -103,7 +103,7 @@ def _structure_sections(result):
     difference = difference_coefficients(solution.refinement, f_sq)
     residual = CellMap(difference)
     structure = solution.xray_structure
-    part = parts(structure.scatterers().size(), solution.disorder)
+    part = parts(structure.scatterers().size(), getattr(solution, "disorder", ()))
     plane = MoleculePlane(structure, part)
     pictures = [
         plane.figure(observed, "F(obs) in the plane of the molecule"),
