@@ -259,20 +259,24 @@ class SolveResult:
 
     @property
     def n_atoms(self) -> int | None:
-        """Non-hydrogen atoms in the asymmetric unit."""
+        """Non-hydrogen atoms in the asymmetric unit, disordered ones once."""
         if self.solution is None:
             return None
-        return sum(
-            scatterer.element_symbol() not in HYDROGENS
-            for scatterer in self.solution.xray_structure.scatterers()
-        )
+        return sum(element not in HYDROGENS for element in self._elements)
 
     @property
     def n_hydrogens(self) -> int | None:
-        """Hydrogens in the asymmetric unit."""
+        """Hydrogens in the asymmetric unit, disordered ones once."""
         if self.solution is None:
             return None
-        return self.solution.xray_structure.scatterers().size() - self.n_atoms
+        return len(self._elements) - self.n_atoms
+
+    @property
+    def _elements(self) -> list[str]:
+        """Elements of the scatterers without second parts of disorder."""
+        second = {i for group in self.solution.disorder for i in group.second}
+        scatterers = self.solution.xray_structure.scatterers()
+        return [s.element_symbol() for i, s in enumerate(scatterers) if i not in second]
 
     def summary(self) -> dict:
         """The figures of the .json file (docs/usage.md), None where one does not apply."""
