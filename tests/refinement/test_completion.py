@@ -72,9 +72,12 @@ def test_thpp_refines_as_well_as_published(thpp_solution):
 
 def test_thpp_carries_its_ten_hydrogens(thpp_solution):
     scatterers = thpp_solution.xray_structure.scatterers()
-    assert sum(element_of(s) == "H" for s in scatterers) == 10
-    assert sum(len(group.hydrogens) for group in thpp_solution.riding) == 10
-    assert thpp_solution.composition == {"C": 40, "H": 40, "F": 8, "N": 16}
+    hydrogens = [s.occupancy for s in scatterers if element_of(s) == "H"]
+    assert sum(hydrogens) == pytest.approx(10)
+    # those of two disordered CH2 are there twice
+    assert sum(len(group.hydrogens) for group in thpp_solution.riding) == len(hydrogens) == 14
+    contents = {"C": 40, "H": 40, "F": 8, "N": 16}
+    assert thpp_solution.composition == pytest.approx(contents)
 
 
 def test_composition_is_not_needed(thpp):
