@@ -93,8 +93,8 @@ class _Builder:
         self.riding.append(replace(group, pivot=self.new_index[i], hydrogens=numbers))
         return numbers
 
-    def hydrogens_at(self, group: HydrogenGroup, pivot: int, sites) -> None:
-        """Append the hydrogens of the second part on a pivot, at Cartesian sites."""
+    def hydrogens_at(self, group: HydrogenGroup, pivot: int, sites, part: int) -> tuple[int, ...]:
+        """Append new hydrogens on a pivot, at Cartesian sites; their numbers."""
         unit_cell = self.old.unit_cell()
         parent = self.structure.scatterers()[pivot]
         names = hydrogen_names(parent.label, element_of(parent), len(sites), self.used)
@@ -107,11 +107,12 @@ class _Builder:
                     u=group.u_factor * u_equivalent(parent, unit_cell),
                     scattering_type="H",
                 ),
-                2,
+                part,
             )
             for name, site in zip(names, sites, strict=True)
         )
         self.riding.append(HydrogenGroup(group.kind, pivot, tuple(sites), group.density, numbers))
+        return numbers
 
 
 def split(
@@ -120,6 +121,7 @@ def split(
     second_sites: Mapping[int, Sequence[float]],
     occupancy: float,
     density,
+    fresh=frozenset(),
 ) -> tuple[xray.structure, list[HydrogenGroup], DisorderedGroup, dict[int, int]]:
     """Give atoms a second place each, with the hydrogens that follow from it.
 
@@ -138,6 +140,9 @@ def split(
         Of the first part.
     density : callable
         Cartesian site -> difference density, which turns methyl and hydroxyl groups.
+    fresh : set of int
+        Carbon atoms of the group, or beside it, that get new hydrogens, by the geometry that they
+        have with the first part, in the place of those they have.
 
     Returns
     -------
@@ -151,9 +156,11 @@ def split(
     near = bonds(structure)
     shared = {n.index for i in second_sites for n in near[i]} - set(second_sites)
     on_pivot = {group.pivot: group for group in riding}
-    sites = _second_hydrogens(structure, on_pivot, second_sites, density)
+    placed = _fresh_hydrogens(structure, fresh, density)
+    riding = [group for group in riding if group.pivot not in fresh]
+    sites = _second_hydrogens(structure, {**on_pivot, **placed}, second_sites, density)
     builder = _Builder(structure, riding, occupancy)
-    riders = {j for group in riding for j in group.hydrogens}
+    riders = {j for group in on_pivot.values() for j in group.hydrogens}
     pairs, beside = [], []
     for i in range(scatterers.size()):
         if i in riders:
@@ -161,6 +168,9 @@ def split(
         disordered = i in second_sites
         first = builder.copy(i, 1 if disordered else 0)
         hydrogens = builder.hydrogens_of(i, 1 if disordered else 0)
+        if i in placed:
+            part = 1 if disordered else 0
+            hydrogens = builder.hydrogens_at(placed[i], first, placed[i].sites, part)
         if i in shared:
             beside += hydrogens
         if not disordered:
@@ -178,7 +188,7 @@ def split(
         )
         pairs.append((first, second))
         if i in sites:
-            builder.hydrogens_at(on_pivot[i], second, sites[i])
+            builder.hydrogens_at(placed.get(i) or on_pivot[i], second, sites[i], 2)
     group = DisorderedGroup(
         pairs=tuple(pairs),
         first=tuple(builder.members[1]),
@@ -189,19 +199,50 @@ def split(
     return builder.structure, builder.riding, group, builder.new_index
 
 
-def _second_hydrogens(structure, on_pivot, second_sites, density):
-    """Cartesian sites of the hydrogens of the second arrangement, by pivot where possible."""
+def _placer(structure, second_sites, density) -> tuple[HydrogenPlacer, list[int]]:
+    """What places hydrogens, and the scatterers it knows; some of them at second places."""
     scatterers = structure.scatterers()
     heavy = [i for i, s in enumerate(scatterers) if element_of(s) not in HYDROGENS]
     arrangement = xray.structure(special_position_settings=structure)
     for i in heavy:
         site = tuple(second_sites.get(i, scatterers[i].site))
         arrangement.add_scatterer(scatterers[i].customized_copy(site=site))
-    placer = HydrogenPlacer(arrangement, density)
+    return HydrogenPlacer(arrangement, density), heavy
+
+
+def _fresh_hydrogens(structure, pivots, density) -> dict[int, HydrogenGroup]:
+    """Hydrogens on carbon atoms by their geometry, by pivot."""
+    placer, heavy = _placer(structure, {}, density)
+    found = {
+        i: placer.on_carbon(heavy.index(i))
+        for i in pivots
+        if element_of(structure.scatterers()[i]) == "C"
+    }
+    return {i: group for i, group in found.items() if group is not None}
+
+
+def kinds_of_hydrogens(structure: xray.structure, atoms, density) -> dict[int, str | None]:
+    """Kind of the hydrogens that the geometry of carbon atoms calls for; None for none.
+
+    Parameters
+    ----------
+    structure : xray.structure
+        Without second parts of the atoms in question.
+    atoms : iterable of int
+    density : callable
+        Cartesian site -> difference density.
+    """
+    found = _fresh_hydrogens(structure, atoms, density)
+    return {i: found[i].kind if i in found else None for i in atoms}
+
+
+def _second_hydrogens(structure, on_pivot, second_sites, density):
+    """Cartesian sites of the hydrogens of the second arrangement, by pivot where possible."""
+    placer, heavy = _placer(structure, second_sites, density)
     sites = {}
     for i in set(second_sites).intersection(on_pivot):
         found = placer.of_kind(on_pivot[i].kind, heavy.index(i))
-        if found is not None and len(found.sites) == len(on_pivot[i].hydrogens):
+        if found is not None and len(found.sites) == len(on_pivot[i].sites):
             sites[i] = [np.array(site) for site in found.sites]
     return sites
 

@@ -15,6 +15,7 @@ import numpy as np
 
 # cctbx
 from cctbx import adptbx, xray
+from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
 from phai_cctbx.building.connectivity import (
@@ -26,7 +27,7 @@ from phai_cctbx.building.connectivity import (
     is_metal,
     u_equivalent,
 )
-from phai_cctbx.building.disorder import DisorderedGroup, split
+from phai_cctbx.building.disorder import DisorderedGroup, kinds_of_hydrogens, split
 from phai_cctbx.building.peaks import find_peaks, fourier_map
 from phai_cctbx.refinement.least_squares import CONVERGED_SHIFT_OVER_ESD
 from phai_cctbx.refinement.maps import difference_coefficients
@@ -418,6 +419,11 @@ def _try_group(
         occupancy = min(max(group.occupancy, 0.1), 0.95)
         first, second = _places(model, around, group)
         peaks = _Peaks(model, around)
+    if group is not None and len(second) <= around.largest_group:
+        stale = _stale_hydrogens(model, around, group, peaks)
+        if stale:
+            _restore(model, before)
+            group = _refine_split(model, around, peaks, first, second, occupancy, stale)
     names = ", ".join(around.structure.scatterers()[i].label for i in second)
     doubts = ["they do not end"]
     if group is not None and len(second) <= around.largest_group:
@@ -587,7 +593,35 @@ def _predicted(around: _Surroundings, second: dict, j: int) -> np.ndarray:
     return new.mean(axis=0) + rotation @ (around.sites[j] - old.mean(axis=0))
 
 
-def _refine_split(model, around, peaks, first, second, occupancy) -> DisorderedGroup | None:
+def _stale_hydrogens(model, around: _Surroundings, group: DisorderedGroup, peaks) -> set[int]:
+    """Carbon atoms of a group or beside it, by number in the base, that have other hydrogens now.
+
+    The mean of two places has not their geometry.
+    """
+    kinds = {riding.pivot: riding.kind for riding in model.riding}
+    structure = model.structure.deep_copy_scatterers()
+    first = [i for i in range(structure.scatterers().size()) if i not in set(group.second)]
+    numbers = {s.label: i for i, s in enumerate(around.structure.scatterers())}
+    near = bonds(structure, model.parts)
+    atoms = {i for i, _ in group.pairs}
+    atoms |= {n.index for i in atoms for n in near[i]}
+    carbons = [
+        first.index(i)
+        for i in sorted(atoms.difference(group.second))
+        if element_of(structure.scatterers()[i]) == "C" and kinds.get(i) != "free"
+    ]
+    alone = structure.select(flex.size_t(first))
+    found = kinds_of_hydrogens(alone, carbons, peaks.at)
+    return {
+        numbers[alone.scatterers()[k].label]
+        for k, kind in found.items()
+        if kind != kinds.get(first[k])
+    }
+
+
+def _refine_split(
+    model, around, peaks, first, second, occupancy, fresh=frozenset()
+) -> DisorderedGroup | None:
     """Refine with second places; None where least squares fail."""
     fractionalize = around.unit_cell.fractionalize
     model.structure = model.structure.deep_copy_scatterers()
@@ -597,7 +631,7 @@ def _refine_split(model, around, peaks, first, second, occupancy) -> DisorderedG
     sites = {i: fractionalize(tuple(site)) for i, site in second.items()}
     old = list(model.disorder)
     model.structure, model.riding, group, number = split(
-        model.structure, model.riding, sites, occupancy, peaks.at
+        model.structure, model.riding, sites, occupancy, peaks.at, fresh
     )
     model.disorder = [renumbered(each, number) for each in old] + [group]
     try:
