@@ -12,6 +12,7 @@ import logging
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 # cctbx
 from cctbx import adptbx, xray
@@ -58,6 +59,13 @@ BENT = 0.25
 BETWEEN = 0.15
 """A peak whose distances from two bonded atoms add up to their bond and this (A) at most is
 bonding density."""
+
+CROWDED = 1.75
+"""Atoms at the end of bonds to one atom, closer (A) to each other than this, cannot be there
+together: tetrahedral angles keep F on C 2.1 A apart, angles of 70 degrees O on Cl 1.65 A."""
+
+TERMINAL_ELEMENTS = frozenset(("C", "N", "O", "F", "Cl"))
+"""Elements of atoms at the end of bonds, several of them at one atom."""
 
 RESOLVED = 0.715
 """Two places are clear where at least one atom has them this far apart, in units of the resolution
@@ -248,6 +256,9 @@ def model_disorder(model: TrialModel) -> None:
     """
     if model.radiation != "xray" or model.few_reflections:
         return
+    for _ in range(MOST_GROUPS):
+        if not _part_crowded(model):
+            break
     tried: set[str] = set()
     for _ in range(MOST_TRIALS):
         if len(model.disorder) == MOST_GROUPS:
@@ -346,6 +357,113 @@ def _halves(around: _Surroundings, atoms: list[int]) -> tuple[dict, dict]:
     return first, second
 
 
+def _part_crowded(model: TrialModel) -> bool:
+    """Take atoms at the end of bonds that are in each other's way for two parts; true where kept.
+
+    Fluorine atoms of a turned CF3 group, say, that were found as six atoms. All of them are taken
+    for one element, the one that fits best.
+    """
+    around = _Surroundings(model)
+    for pivot in range(len(around.elements)):
+        sets = _crowded(around, pivot)
+        if sets is None:
+            continue
+        before, whole = _state(model), model.result
+        trials = []
+        for element in _terminal_elements(model, around, sets):
+            base, second = _with_one_set(model, around, sets, element)
+            model.structure, model.riding, model.disorder = base
+            here = _Surroundings(model)
+            peaks = _Peaks(model, here)
+            group = _refine_split(model, here, peaks, {}, second, 0.5)
+            if group is not None:
+                trials.append((model.result.wr2, element))
+            _restore(model, before)
+        if not trials:
+            continue
+        base, second = _with_one_set(model, around, sets, min(trials)[1])
+        model.structure, model.riding, model.disorder = base
+        here = _Surroundings(model)
+        height = model.density_of_carbon() / 2
+        if _try_group(model, here, second, height, less=whole):
+            return True
+        _restore(model, before)
+    return False
+
+
+def _crowded(around: _Surroundings, pivot: int) -> tuple[list[int], list[int]] | None:
+    """Two sets of as many atoms that end at one atom; those of one set keep their distance."""
+    ends = [
+        i
+        for i in around.bonded[pivot]
+        if around.may_move[i]
+        and all(j == pivot or pivot in around.bonded[j] for j in around.bonded[i])
+    ]
+    near = {i: [j for j in ends if j != i and around.distance(i, j) < CROWDED] for i in ends}
+    crowded = [i for i in ends if near[i]]
+    side: dict[int, int] = {}
+    for start in crowded:
+        queue = [] if start in side else [start]
+        side.setdefault(start, 0)
+        for i in queue:
+            for j in near[i]:
+                if j not in side:
+                    side[j] = 1 - side[i]
+                    queue.append(j)
+    if len(crowded) < 4 or any(side[i] == side[j] for i in crowded for j in near[i]):
+        return None
+    sets = tuple([i for i in crowded if side[i] == k] for k in (0, 1))
+    return sets if len(sets[0]) == len(sets[1]) else None
+
+
+def _terminal_elements(model: TrialModel, around: _Surroundings, sets) -> list[str]:
+    """Elements that atoms at the end of bonds may have here."""
+    given = set(model.composition or ()) | {around.elements[i] for each in sets for i in each}
+    return sorted(given & TERMINAL_ELEMENTS)
+
+
+def _with_one_set(model: TrialModel, around: _Surroundings, sets, element: str):
+    """The model without the weaker of two sets (structure, hydrogens, disorder), and its places.
+
+    The stronger one has the smaller displacements for its scattering power.
+    """
+    scatterers = around.structure.scatterers()
+
+    def strength(atoms):
+        return sum(
+            atomic_number(around.elements[i])
+            / (u_equivalent(scatterers[i], around.unit_cell) + 0.04)
+            for i in atoms
+        )
+
+    first, second = sorted(sets, key=strength, reverse=True)
+    gone = set(second)
+    riding = [g for g in model.riding if g.pivot not in {*first, *second}]
+    gone |= {j for g in model.riding for j in g.hydrogens if g not in riding}
+    kept = [i for i in range(scatterers.size()) if i not in gone]
+    number = {i: k for k, i in enumerate(kept)}
+    structure = model.structure.select(flex.size_t(kept))
+    used = {scatterer.label for scatterer in structure.scatterers()}
+    for i in first:
+        scatterer = structure.scatterers()[number[i]]
+        if element_of(scatterer) != element:
+            names = (f"{element}{k}" for k in range(1, 1000))
+            scatterer.label = next(name for name in names if name not in used)
+            used.add(scatterer.label)
+            scatterer.scattering_type = element
+    riding = [
+        replace(g, pivot=number[g.pivot], hydrogens=tuple(number[j] for j in g.hydrogens))
+        for g in riding
+    ]
+    disorder = [renumbered(group, number) for group in model.disorder]
+    rows, columns = linear_sum_assignment([[around.distance(i, j) for j in second] for i in first])
+    places = {
+        number[first[row]]: around.sites[second[column]]
+        for row, column in zip(rows, columns, strict=True)
+    }
+    return (structure, riding, disorder), places
+
+
 def _seed(model: TrialModel, around: _Surroundings, tried: set[str]):
     """The atom with the clearest second place, that place and its density; None without one."""
     peaks = _Peaks(model, around)
@@ -382,6 +500,7 @@ def _try_group(
     second: dict,
     height: float,
     first: dict | None = None,
+    less=None,
 ) -> bool:
     """Model a group with these second places, and what belongs to it; true where it stays.
 
@@ -396,8 +515,10 @@ def _try_group(
         Difference density there, e/A^3.
     first : dict, optional
         Atom -> scatterer that it is to begin with; as it stands otherwise.
+    less : RefinementResult, optional
+        Refinement of the model that has to be worse; the last one otherwise.
     """
-    before, base = _state(model), model.result
+    before, base = _state(model), less or model.result
     peaks = _Peaks(model, around)
     power = np.mean([atomic_number(around.elements[i]) for i in second])
     occupancy = 1 - min(max(height / (peaks.of_electron * power), 0.1), 0.5)

@@ -123,6 +123,25 @@ def test_a_turned_group_gets_two_parts(disordered):
     assert max(distances) < 0.05
 
 
+def test_two_sets_of_whole_atoms_become_parts():
+    """Both places of a CF3 group were found as atoms of full weight, of wrong elements."""
+    truth = _structure(_toluene([0.0, 60.0]), 0.6)
+    composition = {"C": 28, "H": 20, "F": 12}
+    model = TrialModel(_data(truth), composition, "xray", None)
+    atoms = [atom for atom in _toluene([0.0, 60.0]) if atom[1] != "H"]
+    elements = {"F1B": "C", "F2B": "N", "F3B": "C"}
+    start = _structure([(label, elements.get(label, e), xyz, 0) for label, e, xyz, _ in atoms])
+    start.convert_to_anisotropic()
+    model.structure = start
+    model.refine("start", n_cycles=8)
+    model_disorder(model)
+    (group,) = model.disorder
+    scatterers = model.structure.scatterers()
+    assert len(group.pairs) == 3
+    assert {element_of(scatterers[i]) for pair in group.pairs for i in pair} == {"F"}
+    assert group.occupancy == pytest.approx(0.6, abs=5 * group.esd)
+
+
 def test_parts_are_not_bonded_to_one_another(disordered):
     model, _ = disordered
     (group,) = model.disorder
