@@ -18,7 +18,7 @@ from phai_cctbx.building.connectivity import assemble
 from phai_cctbx.building.naming import rename
 from phai_cctbx.building.peaks import fourier_map
 from phai_cctbx.refinement.analysis import AbsoluteStructure
-from phai_cctbx.refinement.disorder import with_occupancies
+from phai_cctbx.refinement.disorder_judgement import with_occupancies
 from phai_cctbx.refinement.full_refinement import refine_fully
 from phai_cctbx.refinement.hand import settle_hand
 from phai_cctbx.refinement.least_squares import CONVERGED_SHIFT_OVER_ESD, RefinementResult

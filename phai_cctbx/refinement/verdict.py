@@ -28,7 +28,7 @@ from phai_cctbx.building.connectivity import (
 )
 from phai_cctbx.refinement.analysis import missed_symmetry
 from phai_cctbx.refinement.difference_atoms import U_PRUNE
-from phai_cctbx.refinement.disorder import disorder_line, with_occupancies
+from phai_cctbx.refinement.disorder_judgement import disorder_line, with_occupancies
 from phai_cctbx.refinement.few_reflections import contents_doubts, prediction_doubts
 from phai_cctbx.refinement.least_squares import RefinementResult
 from phai_cctbx.refinement.trial_model import TrialModel, cell_contents, expected_atoms
