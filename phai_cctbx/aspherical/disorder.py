@@ -14,6 +14,9 @@ import numpy as np
 from cctbx import xray
 from cctbx.array_family import flex
 
+FULL_OCCUPANCY = 0.999
+"""Occupancy above which an atom is always there."""
+
 
 @dataclass(frozen=True)
 class Configuration:
@@ -44,12 +47,14 @@ def configurations(structure: xray.structure, conformers=None) -> list[Configura
     ----------
     structure : xray.structure
     conformers : sequence of int, optional
-        SHELX PART of each scatterer; ordered where not given.
+        SHELX PART of each scatterer; ordered where not given. Atoms of full occupancy are in all
+        arrangements, whatever their PART, which then is about the geometry of hydrogens.
     """
     n = structure.scatterers().size()
     parts = np.zeros(n, dtype=int) if conformers is None else np.abs(np.array(list(conformers)))
-    numbers = sorted(set(parts.tolist()) - {0}) or [0]
     occupancy = np.array([s.occupancy for s in structure.scatterers()])
+    parts = np.where(occupancy > FULL_OCCUPANCY, 0, parts)
+    numbers = sorted(set(parts.tolist()) - {0}) or [0]
     shares = np.array([occupancy[parts == k].mean() for k in numbers])
     shares = shares / shares.sum()
     result = []

@@ -17,6 +17,7 @@ from phai_cctbx.building.connectivity import HYDROGENS, element_of
 from phai_cctbx.io.shelx_header import header_numbers
 from phai_cctbx.io.text_file import bad_input, read_text
 from phai_cctbx.programs.benchmark_entries import reference_structure
+from phai_cctbx.refinement.parts import with_shared_occupancies
 from phai_cctbx.refinement.weighting import Weighting
 
 ROOM_TEMPERATURE = 20.0
@@ -109,7 +110,7 @@ def read_model(path) -> Model:
     occupancies = tuple(i for i, s in enumerate(structure.scatterers()) if s.flags.grad_occupancy())
     return Model(
         structure,
-        tuple(builder.constraints),
+        tuple(with_shared_occupancies(builder.constraints)),
         builder.restraints_manager if words & RESTRAINTS else None,
         Weighting(weights[0], weights[1] if len(weights) > 1 else 0.0) if weights else None,
         extinction[0] if extinction else None,

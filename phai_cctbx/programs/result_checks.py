@@ -16,12 +16,9 @@ from iotbx.shelx import parse_smtbx_refinement_model
 from scitbx.lstbx import normal_eqns_solving
 from smtbx import refinement
 from smtbx.refinement import constraints, least_squares
-from smtbx.refinement.constraints.occupancy import (
-    dependent_occupancy,
-    occupancy_pair_affine_constraint,
-)
 
 from phai_cctbx.refinement.least_squares import OBSERVED_I_OVER_SIGMA, prepare_scattering
+from phai_cctbx.refinement.parts import with_shared_occupancies
 
 #: The dictionary of small-molecule CIFs.
 CORE_DICTIONARY = "cif_core.dic"
@@ -97,7 +94,7 @@ def refined_again(res, hkl, radiation: str = "xray", d_min: float | None = None)
     model = refinement.model(
         f_sq.as_xray_observations(twin_components=twin),
         structure,
-        _with_shared_occupancies(builder.constraints),
+        with_shared_occupancies(builder.constraints),
         builder.restraints_manager,
         builder.weighting_scheme,
         builder.temperature_in_celsius,
@@ -126,26 +123,6 @@ def refined_again(res, hkl, radiation: str = "xray", d_min: float | None = None)
         step_threshold=REFINE_THRESHOLD,
     )
     return equations.r1_factor(OBSERVED_I_OVER_SIGMA)[0]
-
-
-def _with_shared_occupancies(given) -> list:
-    """The constraints, chains of pairs of occupancies replaced by one for all atoms of a chain.
-
-    A pair is (i, j) with a_i occupancy(i) + a_j occupancy(j) = b; of factors of the same sign one
-    occupancy is 1 minus the other.
-    """
-    chains: dict[int, tuple[list, list]] = {}
-    kept = []
-    for constraint in given:
-        if not isinstance(constraint, occupancy_pair_affine_constraint):
-            kept.append(constraint)
-            continue
-        i, j = constraint.scatterer_indices
-        (a, b), _ = constraint.linear_form
-        of_last, other = chains.pop(i, ([(i, 1.0)], []))
-        chains[j] = (other, of_last) if a * b > 0 else (of_last, other)
-        chains[j][0].append((j, 1.0))
-    return [*(dependent_occupancy(*chain) for chain in chains.values()), *kept]
 
 
 def _instructions(res) -> dict[str, list[float]]:

@@ -11,13 +11,19 @@ from collections.abc import Sequence
 # cctbx
 from cctbx import geometry_restraints, sgtbx, xray
 from smtbx.refinement.constraints import adp
-from smtbx.refinement.constraints.occupancy import dependent_occupancy
+from smtbx.refinement.constraints.occupancy import (
+    dependent_occupancy,
+    occupancy_pair_affine_constraint,
+)
 
 from phai_cctbx.building.connectivity import HYDROGENS, bonds, element_of
 from phai_cctbx.building.disorder import DisorderedGroup, parts
 
 BOND_SIGMA, ANGLE_SIGMA = 0.02, 0.04
 """Standard deviations (A) of the sameness of distances, 1,2 and 1,3 (SHELXL's SADI and SAME)."""
+
+SAME_FACTOR = 1e-4
+"""Difference of factors that are the same but for rounding."""
 
 
 def occupancy_constraints(groups: Sequence[DisorderedGroup]) -> list:
@@ -80,3 +86,32 @@ def distance_restraints(structure: xray.structure, groups: Sequence[DisorderedGr
             )
         )
     return proxies
+
+
+def with_shared_occupancies(given: Sequence) -> list:
+    """Constraints of a .res as iotbx reads it, a chain of pairs of occupancies joined to one.
+
+    Of a chain smtbx takes the first occupancy for that of every atom in the middle, so that the
+    second atom of a second part, and those after it, would have the occupancy of the first part.
+
+    Parameters
+    ----------
+    given : sequence of smtbx constraints
+        A pair (i, j) has a_i occupancy(i) + a_j occupancy(j) = b. Where the factors have the same
+        sign, one occupancy is 1 minus the other. Pairs with other ratios stay as they are.
+    """
+    chains: dict[int, tuple[list, list]] = {}
+    kept = []
+    for constraint in given:
+        if not isinstance(constraint, occupancy_pair_affine_constraint):
+            kept.append(constraint)
+            continue
+        i, j = constraint.scatterer_indices
+        (a, b), _ = constraint.linear_form
+        if abs(abs(a) - abs(b)) > SAME_FACTOR:
+            kept.append(constraint)
+            continue
+        of_last, other = chains.pop(i, ([(i, 1.0)], []))
+        chains[j] = (other, of_last) if a * b > 0 else (of_last, other)
+        chains[j][0].append((j, 1.0))
+    return [*(dependent_occupancy(*chain) for chain in chains.values()), *kept]

@@ -1,19 +1,24 @@
 """Two-part disorder of simulated crystals: found where it is, not where it is not."""
 
+from io import StringIO
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
 # cctbx
+import smtbx.utils
 from cctbx import adptbx, crystal, miller, xray
 from cctbx.array_family import flex
+from iotbx.shelx import parse_smtbx_refinement_model
+from smtbx.refinement import constraints
 
 from phai_cctbx.building.connectivity import HYDROGENS, bonds, element_of
 from phai_cctbx.building.disorder import DisorderedGroup, parts, split
 from phai_cctbx.refinement.difference_atoms import place_hydrogens
 from phai_cctbx.refinement.disorder import model_disorder
 from phai_cctbx.refinement.full_refinement import update_weights
-from phai_cctbx.refinement.parts import same_distances
+from phai_cctbx.refinement.parts import same_distances, with_shared_occupancies
 from phai_cctbx.refinement.riding import CovalentBonds
 from phai_cctbx.refinement.trial_model import TrialModel
 from phai_cctbx.refinement.verdict import bonded_share
@@ -212,3 +217,41 @@ def test_parts_of_scatterers():
     group = DisorderedGroup(((1, 3),), (1, 2), (3, 4), (5,), 0.7)
     assert parts(7, [group]) == [0, 1, 1, 2, 2, 1, 0]
     assert parts(2, []) == [0, 0]
+
+
+RES = """TITL two parts
+CELL 0.71073 7 8 9 90 95 90
+ZERR 4 .001 .001 .001 0 .01 0
+LATT 1
+SYMM -X,0.5+Y,0.5-Z
+SFAC C
+UNIT 16
+WGHT 0.1
+FVAR 1.0 0.7
+PART 1
+C1 1 0.1 0.1 0.1 21.0 0.03
+C2 1 0.25 0.1 0.1 21.0 0.03
+PART 2
+C1A 1 0.1 0.15 0.15 -21.0 0.03
+C2A 1 0.25 0.17 0.17 -21.0 -1.0
+PART 0
+HKLF 4
+END
+"""
+
+
+def test_free_variables_of_a_res_tie_the_parts():
+    """smtbx alone makes 0.7 of the occupancy of C2A (cctbx-base 2025.11)."""
+    builder = parse_smtbx_refinement_model(file=StringIO(RES), strictly_shelxl=False)
+    structure = builder.structure
+    for scatterer in structure.scatterers():
+        scatterer.flags.set_grad_site(True).set_grad_u_iso(True)
+    reparametrisation = constraints.reparametrisation(
+        structure,
+        with_shared_occupancies(builder.constraints),
+        smtbx.utils.connectivity_table(structure),
+    )
+    reparametrisation.linearise()
+    reparametrisation.store()
+    occupancies = [scatterer.occupancy for scatterer in structure.scatterers()]
+    assert occupancies == pytest.approx([0.7, 0.7, 0.3, 0.3])
