@@ -450,20 +450,24 @@ def _molecule(mol, name, seed) -> Molecule:
         stereocentres=tuple((int(i), str(label)) for i, label in centres),
         charge=chem.GetFormalCharge(mol),
     )
+    return molecule
+
+
+def describe(molecule: Molecule) -> None:
+    """Say in the log what a molecule is made of."""
     logger.info(
         "Molecule %s: %d non-hydrogen atoms, %d rotatable bonds, %d stereocentres, %d conformers,"
         " rings folded in %d ways",
-        smiles,
+        molecule.name,
         len(molecule.heavy),
-        len(torsions),
+        len(molecule.torsions),
         len(molecule.stereocentres),
-        len(conformers),
-        max(1, len(foldings)),
+        len(molecule.conformers),
+        max(1, len(molecule.foldings)),
     )
     open_centres = sum(label == "?" for _, label in molecule.stereocentres)
     if open_centres:
         logger.info("%d stereocentres are left open: conformers of every hand.", open_centres)
-    return molecule
 
 
 def _torsions(mol):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 # cctbx
 from libtbx.utils import Sorry
 
-from phai_cctbx.building.molecule import Molecule, read_molecules
+from phai_cctbx.building.molecule import Molecule, describe, read_molecules
 from phai_cctbx.building.molecule_placement import PlacementResult, place
 from phai_cctbx.building.peaks import fourier_map
 from phai_cctbx.io.crystal_data import CrystalData
@@ -173,6 +173,8 @@ def build_molecules(
     if any(n < 1 for n in copies):
         raise Sorry("copies= counts whole molecules: 1 for one on a special position, too.")
     sets = [read_molecules(source, seed) for source in sources]
+    for molecule in sum(sets, []):
+        describe(molecule)
     per_unit = [_per_asymmetric_unit(data, molecules) for molecules in sets]
     placed_molecules, weights = [], []
     for k, molecules in enumerate(sets):

@@ -44,7 +44,11 @@ from phai_cctbx.programs.hirshfeld_stage import (
 )
 from phai_cctbx.programs.molecule import MoleculeResult, build_molecules
 from phai_cctbx.programs.output_files import OutputFiles
-from phai_cctbx.programs.proposal import MoleculeProposals, propose_molecules
+from phai_cctbx.programs.proposal import (
+    MoleculeProposals,
+    propose_fragments,
+    propose_molecules,
+)
 from phai_cctbx.programs.result_files import (
     PeakStructure,
     peak_structure,
@@ -136,7 +140,7 @@ structure {
   propose = True
     .type = bool
     .help = Where the data are too coarse for single atoms and no molecule is given: try common \
-            ones that the cell contents allow
+            molecules and fragments that the cell contents allow
   scattering = *iam har
     .type = choice
     .help = Spherical atoms, or a last refinement with Hirshfeld atoms (docs/aspherical.md)
@@ -326,6 +330,7 @@ class SolveResult:
                 "not_done": list(self.not_done),
                 "n_atoms_expected": self.peaks and self.peaks.n_expected,
                 "peaks": self.peaks and self.peaks.summary(),
+                "fragments": self.peaks and self.peaks.fragment_summary(),
                 "files": {name: path.name for name, path in self.files.items()},
                 "version": __version__,
             }
@@ -380,8 +385,8 @@ def solve(
     copies : int or sequence of int, optional
         Copies of each in the asymmetric unit.
     propose : bool
-        Try common molecules that the cell contents allow, where the data are too coarse for
-        single atoms and no molecule is given.
+        Try common molecules and fragments that the cell contents allow, where the data are too
+        coarse for single atoms and no molecule is given.
     scattering : {"iam", "har"}
         ``"har"`` refines a solved structure with Hirshfeld atoms at the end.
     har : HirshfeldParameters, optional
@@ -483,7 +488,18 @@ def solve(
         prepared, phasing = _in_hand_of(outcome.solution, prepared, outcome.phasing)
         peaks, not_built = None, ()
         if outcome.solution is None:
-            peaks = peak_structure(prepared, phasing, data.composition.unit_cell_contents)
+            fragments = []
+            if propose and solved_by == BY_CONFIDENCE:
+                fragments = propose_fragments(
+                    data,
+                    prepared,
+                    phasing,
+                    seed,
+                    lambda done, total: progress("fragments", done, total),
+                )
+            contents = data.composition.unit_cell_contents
+            peaks = peak_structure(prepared, phasing, contents, fragments)
+            _log(*peaks.fragment_lines())
             reason = "no candidate could be completed"
             if solved_by == BY_CONFIDENCE:
                 told = proposals.statement if proposals else "No molecule was given."

@@ -1,7 +1,8 @@
-"""What may be in a crystal whose molecule is not given: common molecules of the same formula.
+"""What may be in a crystal whose molecule is not given: common molecules, or else fragments.
 
-Each is placed, refined and judged like a molecule that was given. One is taken where nothing speaks
-against it and no other is nearly as likely.
+Molecules of the same formula are placed, refined and judged like one that was given; one is taken
+where nothing speaks against it and no other is nearly as likely. Fragments that the cell contents
+have room for are searched in the phased map.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from dataclasses import dataclass, replace
 # cctbx
 from libtbx.utils import Sorry
 
-from phai_cctbx.building.fragment_library import Proposal, molecules_for
+from phai_cctbx.building.fragment_library import Proposal, fragments_for, molecules_for
+from phai_cctbx.building.fragment_placement import PlacedFragment, place_fragments
 from phai_cctbx.io.crystal_data import CrystalData
 from phai_cctbx.phasing.normalisation import PreparedData
+from phai_cctbx.phasing.result import PhasingResult
 from phai_cctbx.programs.molecule import MoleculeResult, build_molecules
 from phai_cctbx.refinement.molecule_judgement import (
     MIN_LOG_LIKELIHOOD_GAP,
@@ -137,6 +140,46 @@ def propose_molecules(
     return MoleculeProposals(
         tuple(_with_rivals(ranked, prepared)), max(0, len(proposals) - N_TRIED_MAX)
     )
+
+
+def propose_fragments(
+    data: CrystalData,
+    prepared: PreparedData,
+    phasing: PhasingResult,
+    seed: int = 0,
+    progress: Callable | None = None,
+) -> list[PlacedFragment]:
+    """Fragments that the cell contents have room for and the phased map shows.
+
+    None is placed where the cell contents are an estimate.
+
+    Parameters
+    ----------
+    data : CrystalData
+    prepared : PreparedData
+    phasing : PhasingResult
+    seed : int
+        Of the random phases that they are held against.
+    progress : callable, optional
+        Called with (fragments done, fragments in all).
+    """
+    contents = contents_per_asymmetric_unit(data)
+    fragments = fragments_for(contents)
+    if not fragments:
+        return []
+    placed = place_fragments(
+        phasing.f_phased,
+        phasing.confidence,
+        fragments,
+        contents,
+        radiation=data.radiation,
+        seed=seed,
+        progress=progress,
+    )
+    logger.info(
+        "%d fragments were searched in the phased map, %d stand out.", len(fragments), len(placed)
+    )
+    return placed
 
 
 def contents_per_asymmetric_unit(data: CrystalData) -> dict[str, float]:

@@ -126,7 +126,7 @@ def _phased_sections(result):
     """Sections of phases alone, and the scripts of the page."""
     prepared, phasing = result.prepared, result.phasing
     coefficients = _weighted(prepared, phasing)
-    structure = _peak_structure(coefficients, result.peaks.peaks)
+    structure = _peak_structure(result.peaks)
     density = CellMap(coefficients)
     sites = list(structure.sites_frac())
     picture = projection_figure(density, sites, "Phased map: the whole cell in projection")
@@ -135,6 +135,7 @@ def _phased_sections(result):
         viewer,
         Html(
             f'<section><h2>Map</h2><div class="figures">{picture}</div>'
+            f"{_fragment_table(result.peaks)}"
             f"<details><summary>Peaks</summary>{_peak_table(result.peaks)}</details></section>"
         ),
         phases_section(phasing, None),
@@ -149,13 +150,31 @@ def _weighted(prepared, phasing) -> miller.array:
     return f_phased.customized_copy(data=f_phased.data() * (phasing.confidence.data() * scale))
 
 
-def _peak_structure(coefficients, peaks) -> xray.structure:
-    structure = xray.structure(crystal_symmetry=coefficients.crystal_symmetry())
-    for number, (site, _) in enumerate(peaks, start=1):
+def _peak_structure(trial) -> xray.structure:
+    structure = trial.xray_structure.deep_copy_scatterers()
+    for number, (site, _) in enumerate(trial.peaks, start=1):
         structure.add_scatterer(
             xray.scatterer(f"Q{number}", site=site, u=_U_PEAK, scattering_type=_PEAK_ELEMENT)
         )
     return assemble(structure)
+
+
+def _fragment_table(trial) -> str:
+    """The fragments that the map shows, nothing without any."""
+    rows = [
+        [
+            each.name,
+            " ".join(trial.labels(number)),
+            f"{each.correlation:.2f}",
+            f"{each.significance:.1f}",
+            ", ".join(each.rivals),
+        ]
+        for number, each in enumerate(trial.fragments)
+    ]
+    if not rows:
+        return ""
+    head = ("Fragment", "Atoms", ">Map correlation", ">Deviations above chance", "Elements also of")
+    return f"<h3>Fragments</h3>{table(head, rows)}"
 
 
 def _peak_table(trial) -> Html:
