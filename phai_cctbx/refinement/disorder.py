@@ -44,8 +44,9 @@ from phai_cctbx.refinement.trial_model import TrialModel
 
 logger = logging.getLogger(__name__)
 
-MOST_ROUNDS, MOST_GROUPS, MOST_TRIALS = 6, 4, 6
-"""Refinements in which a group grows; groups that are modelled, and that are tried."""
+MOST_ROUNDS, MOST_GROUPS, MOST_TRIALS = 6, 4, 4
+"""Refinements in which a group grows; groups that are modelled; groups that are tried for each, by
+peaks and by displacements."""
 
 N_CYCLES = 6
 """Of least squares while a group grows."""
@@ -73,30 +74,53 @@ def model_disorder(model: TrialModel) -> None:
     for _ in range(MOST_GROUPS):
         if not _part_crowded(model):
             break
-    tried: set[str] = set()
-    for _ in range(MOST_TRIALS):
-        if len(model.disorder) == MOST_GROUPS:
-            return
-        around = Surroundings(model)
-        seed = clearest_place(model, around, tried)
-        if seed is None:
-            break
-        atom, site, height = seed
-        tried.add(model.structure.scatterers()[atom].label)
-        _try_group(model, around, {atom: np.array(site)}, height)
-    tried = set()
-    for _ in range(MOST_TRIALS):
-        if len(model.disorder) == MOST_GROUPS:
-            return
-        around = Surroundings(model)
-        elongated = elongated_atoms(around, tried, RESOLVED * model.f_sq.d_min())
-        if not elongated:
-            return
-        tried |= {around.structure.scatterers()[i].label for i in elongated}
-        first, second = halves(around, elongated)
-        peaks = DifferencePeaks(model, around)
-        power = np.mean([atomic_number(around.elements[i]) for i in elongated])
-        _try_group(model, around, second, peaks.of_electron * power / 2, first)
+    while len(model.disorder) < MOST_GROUPS and _part_clearest(model):
+        logger.info("%s", disorder_line(model.structure, model.disorder[-1]))
+
+
+def _part_clearest(model: TrialModel) -> bool:
+    """Keep the better of the first groups that may stay, by peaks and by displacements.
+
+    True where there is one. A wrong group may be better than none: the right one is better still.
+    """
+    around, before = Surroundings(model), _state(model)
+    kept = []
+    for proposed in (_by_peak, _by_displacements):
+        tried: set[str] = set()
+        for _ in range(MOST_TRIALS):
+            candidate = proposed(model, around, tried)
+            if candidate is None:
+                break
+            stays = _try_group(model, around, *candidate)
+            if stays:
+                kept.append((model.result.wr2, _state(model)))
+            _restore(model, before)
+            if stays:
+                break
+    if kept:
+        _restore(model, min(kept, key=lambda each: each[0])[1])
+    return bool(kept)
+
+
+def _by_peak(model: TrialModel, around: Surroundings, tried: set[str]):
+    """Second place by the clearest difference peak and its density; None where there is none."""
+    seed = clearest_place(model, around, tried)
+    if seed is None:
+        return None
+    atom, site, height = seed
+    tried.add(around.structure.scatterers()[atom].label)
+    return {atom: np.array(site)}, height
+
+
+def _by_displacements(model: TrialModel, around: Surroundings, tried: set[str]):
+    """Second places, half the density of an atom, and first ones, by the largest displacements."""
+    elongated = elongated_atoms(around, tried, RESOLVED * model.f_sq.d_min())
+    if not elongated:
+        return None
+    tried |= {around.structure.scatterers()[i].label for i in elongated}
+    first, second = halves(around, elongated)
+    power = np.mean([atomic_number(around.elements[i]) for i in elongated])
+    return second, model.density_of_carbon() / model.power("C") * power / 2, first
 
 
 def _part_crowded(model: TrialModel) -> bool:
@@ -128,6 +152,7 @@ def _part_crowded(model: TrialModel) -> bool:
         here = Surroundings(model)
         height = model.density_of_carbon() / 2
         if _try_group(model, here, second, height, less=whole):
+            logger.info("%s", disorder_line(model.structure, model.disorder[-1]))
             return True
         _restore(model, before)
     return False
@@ -243,7 +268,6 @@ def _try_group(
         _restore(model, before)
         model.record("taken back")
         return False
-    logger.info("%s", disorder_line(model.structure, model.disorder[-1]))
     return True
 
 
