@@ -119,6 +119,25 @@ class MoleculeDensity:
     energy: float
 
 
+@dataclass(frozen=True)
+class RelaxedGeometry:
+    """A geometry of least energy.
+
+    Attributes
+    ----------
+    coordinates : numpy.ndarray, (n_atoms, 3), A
+    energy : float, hartree
+    converged : bool
+        Whether the gradient is as small as it should be.
+    n_steps : int
+    """
+
+    coordinates: np.ndarray
+    energy: float
+    converged: bool
+    n_steps: int
+
+
 @dataclass
 class Quantum:
     """Runs the worker for one `Method`, through the cache.
@@ -151,9 +170,10 @@ class Quantum:
             else self.threads or os.cpu_count()
         )
         self.memory_mb = self.memory_mb or free_memory_mb() / 2
-        self.seconds = {"proatom": 0.0, "molecule": 0.0, "transform": 0.0}
-        self.n_computed = {"proatom": 0, "molecule": 0, "transform": 0}
-        self.n_cached = {"proatom": 0, "molecule": 0, "transform": 0}
+        kinds = ("proatom", "molecule", "geometry", "transform")
+        self.seconds = dict.fromkeys(kinds, 0.0)
+        self.n_computed = dict.fromkeys(kinds, 0)
+        self.n_cached = dict.fromkeys(kinds, 0)
 
     def proatom(self, z):
         """Spherical density of a neutral atom.
@@ -230,6 +250,42 @@ class Quantum:
             n_electrons=float(out["n_electrons"]),
             n_core=out["n_core"],
             energy=float(out["energy"]),
+        )
+
+    def geometry(self, numbers, coordinates, charge, name="geometry"):
+        """Coordinates of least energy of a molecule without unpaired electrons, in a continuum.
+
+        Parameters
+        ----------
+        numbers : sequence of int
+            Atomic numbers.
+        coordinates : numpy.ndarray, (n, 3), A
+        charge : int
+
+        Returns
+        -------
+        RelaxedGeometry
+
+        Raises
+        ------
+        Sorry
+            The number of electrons is odd, PySCF is missing, the SCF does not converge, or the
+            worker dies.
+        """
+        numbers = np.asarray(numbers, dtype=int)
+        if (int(numbers.sum()) - charge) % 2:
+            raise Sorry(f"{name}: charge {charge:+d} leaves an unpaired electron: use mmff.")
+        arrays = {
+            "numbers": numbers,
+            "coordinates": np.round(coordinates, COORDINATE_DECIMALS) + 0.0,
+        }
+        settings = self._settings("geometry", charge=int(charge), multiplicity=1)
+        out = self._run(settings, arrays, name)
+        return RelaxedGeometry(
+            coordinates=out["coordinates"],
+            energy=float(out["energy"]),
+            converged=bool(out["converged"]),
+            n_steps=int(out["n_steps"]),
         )
 
     def transform(self, density, atoms, fractionalization, indices, name="transform"):

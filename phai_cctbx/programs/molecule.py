@@ -136,6 +136,7 @@ def build_molecules(
     phase_sets: Sequence | Callable = (),
     seed: int = 0,
     progress=None,
+    relax: Callable[[Molecule], Molecule] | None = None,
 ) -> MoleculeResult:
     """Place, refine and judge known molecules.
 
@@ -153,6 +154,8 @@ def build_molecules(
     seed : int
     progress : callable, optional
         Called with (steps done, steps in all).
+    relax : callable, optional
+        Gives each molecule a better geometry (`phai_cctbx.aspherical.geometry.relaxed`).
 
     Returns
     -------
@@ -173,6 +176,8 @@ def build_molecules(
     if any(n < 1 for n in copies):
         raise Sorry("copies= counts whole molecules: 1 for one on a special position, too.")
     sets = [read_molecules(source, seed) for source in sources]
+    if relax is not None:
+        sets = [[relax(molecule) for molecule in molecules] for molecules in sets]
     for molecule in sum(sets, []):
         describe(molecule)
     per_unit = [_per_asymmetric_unit(data, molecules) for molecules in sets]

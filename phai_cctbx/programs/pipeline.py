@@ -14,12 +14,14 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 # cctbx
 import iotbx.phil
 from libtbx.utils import Sorry
 
+from phai_cctbx.aspherical.geometry import relaxed
 from phai_cctbx.io.atomic_file import write_text
 from phai_cctbx.io.crystal_data import CrystalData
 from phai_cctbx.io.read import read
@@ -85,6 +87,8 @@ DEFAULT_TEMPERATURE = 20.0
 PREFIX_SUFFIX = "_phai"
 #: The files of a run; the report is the last of them.
 EXTENSIONS = ("res", "cif", "fcf", "mtz", "ccp4", "log", "json", "eff", "html")
+#: Where the geometry of a known molecule comes from: force field or quantum chemistry.
+MMFF, QM = "mmff", "qm"
 #: How `SolveResult.solved` was decided.
 BY_R1, BY_CONFIDENCE, BY_MOLECULE, BY_PROPOSAL = "r1", "confidence", "molecule", "proposal"
 
@@ -137,6 +141,9 @@ structure {
   copies = None
     .type = ints(value_min=1)
     .help = Copies of each molecule in the asymmetric unit, by default what the contents say
+  geometry = *mmff qm
+    .type = choice
+    .help = Of a known molecule: force field, or PySCF with har.method and har.basis (slow)
   propose = True
     .type = bool
     .help = Where the data are too coarse for single atoms and no molecule is given: try common \
@@ -350,6 +357,7 @@ def solve(
     hydrogens: bool = True,
     molecule=None,
     copies=None,
+    geometry: str = MMFF,
     propose: bool = True,
     scattering: str = IAM,
     har: HirshfeldParameters | None = None,
@@ -384,6 +392,8 @@ def solve(
         Known molecules (docs/molecule.md): they are placed and refined as they are.
     copies : int or sequence of int, optional
         Copies of each in the asymmetric unit.
+    geometry : {"mmff", "qm"}
+        Of known molecules: by force field, or by PySCF with the method and basis of `har`.
     propose : bool
         Try common molecules and fragments that the cell contents allow, where the data are too
         coarse for single atoms and no molecule is given.
@@ -428,6 +438,7 @@ def solve(
         "structure.hydrogens": hydrogens,
         "structure.molecule": molecules,
         "structure.copies": copies or None,
+        "structure.geometry": geometry,
         "structure.propose": propose,
         "structure.scattering": scattering,
         **har.as_phil(),
@@ -463,6 +474,7 @@ def solve(
                 candidates,
                 seed,
                 lambda done, total: progress("placing", done, total),
+                partial(relaxed, quantum=har.quantum()) if geometry == QM else None,
             )
             solution = known.solution(prepared)
             outcome = _Outcome(candidates[0], solution, ())
