@@ -19,6 +19,7 @@ from phai_cctbx.building.connectivity import (
     atomic_number,
     bonds,
     element_of,
+    is_metal,
     u_equivalent,
 )
 from phai_cctbx.building.disorder import DisorderedGroup, kinds_of_hydrogens, split
@@ -130,8 +131,8 @@ def _part_crowded(model: TrialModel) -> bool:
     for one element, the one that fits best.
     """
     around = Surroundings(model)
-    for pivot in range(len(around.elements)):
-        sets = crowded_sets(around, pivot)
+    for pivot, element in enumerate(around.elements):
+        sets = None if is_metal(element) else crowded_sets(around, pivot)
         if sets is None:
             continue
         before, whole = _state(model), model.result

@@ -242,6 +242,7 @@ def refine(
     with_covariance: bool = False,
     convergence: float = CONVERGED_SHIFT_OVER_ESD,
     table_file_name: str | None = None,
+    halve_steps: bool = False,
 ) -> RefinementResult:
     """Refine a structure against intensities.
 
@@ -275,6 +276,9 @@ def refine(
         Largest shift relative to its esd that ends the cycles.
     table_file_name : str, optional
         A validated form-factor table (.tsc) that replaces the spherical atoms.
+    halve_steps : bool
+        Make half of each step once steps go to and fro over a minimum, as they do where two places
+        of an atom are close.
 
     Returns
     -------
@@ -329,7 +333,7 @@ def refine(
     part, last = 1.0, math.inf
     for cycle in range(1, n_cycles + 1):
         largest = _one_cycle(ls, structure, part)
-        if cycle > FREE_CYCLES and largest > STALLED * last:
+        if halve_steps and cycle > FREE_CYCLES and largest > STALLED * last:
             part = PART_OF_STEP
         last = largest
         if _bound_displacements(structure):

@@ -240,6 +240,7 @@ class TrialModel:
             restraints = restraints or manager()
             restraints.bond_similarity_proxies = distance_restraints(self.structure, self.disorder)
             constraints = occupancy_constraints(self.disorder) + constraints
+            result["halve_steps"] = True
             result["occupancies"] = [i for g in self.disorder for i in (*g.first, *g.second)]
         return {**result, "constraints": constraints, "restraints": restraints}
 
