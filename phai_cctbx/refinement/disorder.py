@@ -131,8 +131,8 @@ def _part_crowded(model: TrialModel) -> bool:
     for one element, the one that fits best.
     """
     around = Surroundings(model)
-    for pivot, element in enumerate(around.elements):
-        sets = None if is_metal(element) else crowded_sets(around, pivot)
+    for pivot, centre in enumerate(around.elements):
+        sets = None if is_metal(centre) else crowded_sets(around, pivot)
         if sets is None:
             continue
         before, whole = _state(model), model.result
