@@ -126,7 +126,7 @@ def test_a_known_molecule_is_judged_atom_by_atom(solved_result, written):
         judgement=Judgement(False, ("x",), 0.31, float("inf"), 0.9, atoms, ()),
     )
     solved_result = SimpleNamespace(
-        **{**vars(solved_result), "known": known, "solved_by": "molecule"}
+        **{**vars(solved_result), "known": known, "proposals": None, "solved_by": "molecule"}
     )
     text = written(solved_result)
     assert text.index("<h2>Known molecule</h2>") < text.index("<h2>Refinement</h2>")
