@@ -27,7 +27,8 @@ CERTAIN_RMS = 0.1
 """Root mean square distance (A) of a full match that ends the search for a better one."""
 
 MAJOR_OCCUPANCY = 0.5
-"""Reference atoms below this occupancy are minor parts of disorder: they need not be found."""
+"""Atoms below this occupancy are minor parts of disorder: they need not be found, and those of the
+structure are not compared."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Comparison:
     n_matched, n_missing : int
         Major non-hydrogen atoms of the reference that are, and are not, in the structure.
     n_extra : int
-        Non-hydrogen atoms of the structure that are no atom of the reference, minor parts included.
+        Non-hydrogen atoms of the structure, without its minor parts, that are no atom of the
+        reference, minor parts included.
     wrong_elements : int
         Matched atoms of another element than in the reference.
     missing_ch, extra_ch : int
@@ -88,6 +90,7 @@ def compare(
     -------
     Comparison
     """
+    structure = structure.select(structure.scatterers().extract_occupancies() >= MAJOR_OCCUPANCY)
     found = _heavy_positions(structure)
     expected = [s for s in _heavy_positions(reference) if s.occupancy >= MAJOR_OCCUPANCY]
     minor = [s for s in _heavy_positions(reference) if s.occupancy < MAJOR_OCCUPANCY]
