@@ -215,7 +215,7 @@ class MoleculeShelf:
     def __init__(self, molecules: list[Molecule]):
         self.by_kind = {kind: [m for m in molecules if m.kind == kind] for kind in Kind}
         self.water = next(
-            m for m in self.by_kind[Kind.SOLVENT] if sorted(m.atomic_numbers) == [1, 1, 8]
+            (m for m in self.by_kind[Kind.SOLVENT] if sorted(m.atomic_numbers) == [1, 1, 8]), None
         )
         main = [m for m in molecules if m.kind in MAIN_KINDS]
         neutral = [m for m in main if m.charge == 0]
@@ -372,7 +372,7 @@ class CrystalGenerator:
                 break
         else:
             return None
-        waters = int(rng.poisson(MEAN_WATERS * n))
+        waters = int(rng.poisson(MEAN_WATERS * n)) if self.shelf.water else 0
         unit = [cation] * n + [anion] * int(anions) + [self.shelf.water] * waters
         volume = sum(m.volume for m in unit) - (1.0 - cations) * cation.volume
         copies = 1 if cations < 1.0 else max(1, round(asymmetric / volume))

