@@ -115,13 +115,6 @@ class PlacementResult:
             return float("inf")
         return self.rivals[0].residual / max(self.best.residual, 1e-9)
 
-    def log_likelihood_gap(self, n_reflections: int) -> float:
-        """log L of the best minus that of the second, n/2 ln of the ratio of residuals.
-
-        With errors of one unknown variance, the likelihood at its best is residual^(-n/2).
-        """
-        return 0.5 * n_reflections * float(np.log(self.gap))
-
 
 def place(
     f_obs: miller.array,

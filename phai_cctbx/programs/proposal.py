@@ -24,6 +24,7 @@ from phai_cctbx.refinement.molecule_judgement import (
     MIN_LOG_LIKELIHOOD_GAP,
     log_likelihood_gain,
 )
+from phai_cctbx.refinement.molecule_refinement import calculated_amplitudes
 
 logger = logging.getLogger(__name__)
 
@@ -202,7 +203,10 @@ def _with_rivals(ranked, prepared):
     right = [each for each in ranked if each.right]
     if len(right) < 2:
         return ranked
-    amplitudes = [_amplitudes(each, prepared) for each in right]
+    amplitudes = [
+        calculated_amplitudes(each.result.refined.refinement.xray_structure, prepared.f_obs)
+        for each in right
+    ]
     best = max(range(len(right)), key=lambda i: _gain(prepared, amplitudes, i, 0))
     first = right[best]
     doubts = tuple(
@@ -218,12 +222,6 @@ def _with_rivals(ranked, prepared):
         for each in others
     ]
     return [replace(first, reasons=doubts), *beaten]
-
-
-def _amplitudes(tried, prepared):
-    structure = tried.result.refined.refinement.xray_structure
-    f_calc = prepared.f_obs.structure_factors_from_scatterers(structure, algorithm="direct")
-    return abs(f_calc.f_calc()).data().as_numpy_array()
 
 
 def _gain(prepared, amplitudes, i, j):

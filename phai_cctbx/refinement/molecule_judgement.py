@@ -299,8 +299,8 @@ def _figure(f_obs, observed, calculated, own, hydrogens, structure, i) -> AtomFi
 def log_likelihood_gain(observed, calculated, other) -> float:
     """log-likelihood of `calculated` minus that of `other` structure factors.
 
-    n/2 ln of the ratio of the residuals, each on its own scale: errors of one unknown variance,
-    as in `PlacementResult.log_likelihood_gap`.
+    n/2 ln of the ratio of the residuals, each on its own scale: with errors of one unknown
+    variance, the likelihood at its best is residual^(-n/2).
     """
     own, rival = (agreement(observed, np.abs(f_calc))["residual"] for f_calc in (calculated, other))
     return 0.5 * len(observed) * float(np.log(rival / max(own, 1e-9)))

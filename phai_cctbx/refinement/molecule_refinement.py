@@ -49,6 +49,9 @@ MIN_HELD_OUT_GAIN = 0.02
 N_CYCLES = 12
 """Least-squares cycles of a restrained refinement."""
 
+CONVERGED_SHIFT = 1e-3
+"""Largest shift (A) of a cycle that ends them."""
+
 MAX_SHIFT = 0.15
 """Largest step (A) of an atom in one cycle."""
 
@@ -293,7 +296,7 @@ def _tried(model, f_sq, f_obs, plan, folds, table_file_name=None) -> Level | Non
         for fold in range(N_FOLDS):
             keep = flex.bool((folds != fold).tolist())
             result = refine_by_plan(model, f_sq.select(keep), plan, table_file_name)
-            f_calc = _amplitudes(result.xray_structure, f_obs, table_file_name)
+            f_calc = calculated_amplitudes(result.xray_structure, f_obs, table_file_name)
             observed = f_obs.data().as_numpy_array()
             seen = folds != fold
             scale = (observed[seen] @ f_calc[seen]) / (f_calc[seen] @ f_calc[seen])
@@ -305,8 +308,17 @@ def _tried(model, f_sq, f_obs, plan, folds, table_file_name=None) -> Level | Non
     return Level(name, result.n_parameters, result.n_restraints, float(numerator / denominator))
 
 
-def _amplitudes(structure, f_obs, table_file_name) -> np.ndarray:
-    """|F(calc)| of all reflections, with the form factors of a table where one is given."""
+def calculated_amplitudes(structure, f_obs, table_file_name=None) -> np.ndarray:
+    """|F(calc)| of all reflections, with the form factors of a table where one is given.
+
+    Parameters
+    ----------
+    structure : xray.structure
+    f_obs : miller.array
+        Whose indices count.
+    table_file_name : str, optional
+        A form-factor table (.tsc).
+    """
     if table_file_name is None:
         f_calc = f_obs.structure_factors_from_scatterers(structure, algorithm="direct").f_calc()
         return np.abs(f_calc.data().as_numpy_array())
@@ -527,7 +539,7 @@ def refine_by_plan(
         ls.step_forward()
         for scatterer in structure.scatterers():
             scatterer.u_iso = min(max(scatterer.u_iso, U_ISO_MIN), U_ISO_MAX)
-        if largest < 1e-3:
+        if largest < CONVERGED_SHIFT:
             break
     ls.build_up(objective_only=True)
     r1, n_observed = ls.r1_factor(2.0)

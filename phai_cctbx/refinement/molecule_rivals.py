@@ -9,16 +9,16 @@ from __future__ import annotations
 import logging
 import math
 
-import numpy as np
-
 # cctbx
 from cctbx import miller
 from libtbx.utils import Sorry
 
 from phai_cctbx.building.molecule_placement import PlacementResult, same_amplitudes
-from phai_cctbx.building.molecule_pose import Diffraction, agreement
+from phai_cctbx.building.molecule_pose import Diffraction
+from phai_cctbx.refinement.molecule_judgement import log_likelihood_gain
 from phai_cctbx.refinement.molecule_refinement import (
     MoleculeRefinement,
+    calculated_amplitudes,
     crystal_model,
     refine_by_plan,
 )
@@ -36,8 +36,6 @@ def refined_gap(
 ) -> float:
     """log-likelihood of the best placement minus that of the nearest other; inf without one.
 
-    n/2 ln of the ratio of residuals, as in `PlacementResult.log_likelihood_gap`.
-
     Parameters
     ----------
     f_sq, f_obs : cctbx.miller.array
@@ -53,8 +51,7 @@ def refined_gap(
     observed = f_obs.data().as_numpy_array()
     elements = {e for pose in placed.best.poses for e in pose.molecule.elements}
     diffraction = Diffraction(f_obs, elements, radiation)
-    best = _amplitudes(f_obs, refined.refinement.xray_structure)
-    best_residual = agreement(observed, best)["residual"]
+    best = calculated_amplitudes(refined.refinement.xray_structure, f_obs)
     gaps = []
     for rival in placed.rivals:
         model = crystal_model(rival, diffraction, f_obs, radiation, wavelength)
@@ -63,13 +60,7 @@ def refined_gap(
         except (Sorry, RuntimeError) as error:
             logger.info("A rival placement cannot be refined (%s): no rival.", error)
             continue
-        amplitudes = _amplitudes(f_obs, result.xray_structure)
+        amplitudes = calculated_amplitudes(result.xray_structure, f_obs)
         if not same_amplitudes(amplitudes, best):
-            residual = agreement(observed, amplitudes)["residual"]
-            gaps.append(0.5 * len(observed) * math.log(residual / max(best_residual, 1e-9)))
+            gaps.append(log_likelihood_gain(observed, best, amplitudes))
     return min(gaps, default=math.inf)
-
-
-def _amplitudes(f_obs, structure) -> np.ndarray:
-    f_calc = f_obs.structure_factors_from_scatterers(structure, algorithm="direct").f_calc()
-    return np.abs(f_calc.data().as_numpy_array())
