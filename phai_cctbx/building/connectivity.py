@@ -110,6 +110,11 @@ def contacts(structure: xray.structure, cutoff: float) -> list[list[Neighbour]]:
     return result
 
 
+def parts_meet(part: int, other: int) -> bool:
+    """Whether atoms of two SHELX PARTs are ever there together: those of part 0 are always."""
+    return part == other or not part or not other
+
+
 def bonds(structure: xray.structure, parts=None) -> list[list[Neighbour]]:
     """Bonded neighbours of every scatterer, nearest first.
 
@@ -129,7 +134,7 @@ def bonds(structure: xray.structure, parts=None) -> list[list[Neighbour]]:
             n
             for n in near
             if bonded(elements[i], elements[n.index], n.distance)
-            and (parts[i] == parts[n.index] or not parts[i] or not parts[n.index])
+            and parts_meet(parts[i], parts[n.index])
         ]
         for i, near in enumerate(contacts(structure, reach))
     ]

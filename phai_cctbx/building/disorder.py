@@ -45,6 +45,12 @@ class DisorderedGroup:
     occupancy: float
     esd: float = float("nan")
 
+    def labels(self, structure: xray.structure) -> tuple[list[str], list[str]]:
+        """Labels of the atoms that stand for one another, of part 1 and of part 2."""
+        scatterers = structure.scatterers()
+        first, second = ([scatterers[pair[k]].label for pair in self.pairs] for k in (0, 1))
+        return first, second
+
 
 def parts(n: int, groups: Sequence[DisorderedGroup]) -> list[int]:
     """SHELX PART of each of n scatterers: 0, or 1 and 2 in disordered groups."""

@@ -243,9 +243,15 @@ class HydrogenPlacer:
         density = float(np.mean([self.density(site) for site in sites]))
         return HydrogenGroup(kind, i, tuple(sites), density)
 
-    def _rotated(self, kind: str, i: int, n: int, bonus=None) -> HydrogenGroup:
-        """The group turned to where the density is highest."""
+    def _fixed(self, kind: str, i: int) -> HydrogenGroup:
+        """The group in the one place that its neighbours leave."""
         around = self.around[i]
+        _, sites = _FIXED_SITES[kind]
+        return self._group(kind, i, sites(around, BOND_LENGTHS[around.element]))
+
+    def _rotated(self, kind: str, i: int, bonus=None) -> HydrogenGroup:
+        """The group turned to where the density is highest."""
+        around, n = self.around[i], _ROTATING[kind]
         length = BOND_LENGTHS[around.element]
         turns = range(0, 120 if n == 3 else 360, ROTATION_STEP)
         best = None
@@ -261,23 +267,20 @@ class HydrogenPlacer:
         around = self.around[i]
         if kind not in _FIXED_SITES and kind not in _ROTATING:
             return None
-        n_neighbours, sites = _FIXED_SITES.get(kind, (1, None))
+        n_neighbours, _ = _FIXED_SITES.get(kind, (1, None))
         if len(around.vectors) < n_neighbours or around.element not in BOND_LENGTHS:
             return None
-        if sites is None:
-            return self._rotated(kind, i, _ROTATING[kind])
-        return self._group(kind, i, sites(around, BOND_LENGTHS[around.element]))
+        return self._rotated(kind, i) if kind in _ROTATING else self._fixed(kind, i)
 
     def on_carbon(self, i: int) -> HydrogenGroup | None:
         """Hydrogens of a carbon atom: geometry decides, density where geometry does not."""
         around = self.around[i]
-        length = BOND_LENGTHS["C"]
         vectors = around.vectors
         distances = [float(np.linalg.norm(v)) for v in vectors]
         if len(vectors) == 3:
             normal = _unit(np.cross(vectors[1] - vectors[0], vectors[2] - vectors[0]))
             height = abs(float(np.dot(normal, vectors[0])))
-            group = self._group("tertiary", i, _tertiary(around, length))
+            group = self._fixed("tertiary", i)
             evidence = (height - PLANAR_HEIGHT) / 0.05
             evidence += 2 * (group.density / self.reference_density - 0.5)
             return group if evidence > 0 else None
@@ -285,8 +288,8 @@ class HydrogenPlacer:
             angle = _angle(*vectors)
             if angle > SP_ANGLE:
                 return None
-            planar = self._group("planar", i, _planar(around, length))
-            secondary = self._group("secondary", i, _secondary(around, length))
+            planar = self._fixed("planar", i)
+            secondary = self._fixed("secondary", i)
             shortening = min(
                 d - covalent_radius("C") - covalent_radius(e)
                 for d, e in zip(distances, around.neighbour_elements, strict=True)
@@ -298,11 +301,11 @@ class HydrogenPlacer:
             other = around.neighbour_elements[0]
             stretch = distances[0] - covalent_radius("C") - covalent_radius(other)
             if stretch > -0.10 or (other == "C" and distances[0] > 1.41):
-                return self._rotated("methyl", i, 3)
+                return self._rotated("methyl", i)
             if other == "C" and distances[0] > 1.26 and around.substituent is not None:
-                return self._group("terminal_planar", i, _terminal_planar(around, length))
+                return self._fixed("terminal_planar", i)
             if other == "C" and distances[0] < 1.23:
-                return self._group("linear", i, _linear(around, length))
+                return self._fixed("linear", i)
         return None
 
     def _proved(self, group: HydrogenGroup, threshold: float = MIN_DENSITY) -> bool:
@@ -321,13 +324,13 @@ class HydrogenPlacer:
             normal = _unit(np.cross(vectors[1] - vectors[0], vectors[2] - vectors[0]))
             if abs(float(np.dot(normal, vectors[0]))) < PLANAR_HEIGHT or around.metals:
                 return None
-            group = self._group("tertiary", i, _tertiary(around, length))
+            group = self._fixed("tertiary", i)
             return group if self._proved(group) else None
         if len(vectors) == 2:
             if _angle(*vectors) > SP_ANGLE:
                 return None
-            planar = self._group("planar", i, _planar(around, length))
-            secondary = self._group("secondary", i, _secondary(around, length))
+            planar = self._fixed("planar", i)
+            secondary = self._fixed("secondary", i)
             if around.metals:
                 trial = self._bisecting_metal(i, length)
                 return trial if trial is not None and self._proved(trial) else None
@@ -337,9 +340,9 @@ class HydrogenPlacer:
         if len(vectors) == 1:
             if np.linalg.norm(vectors[0]) < 1.21:
                 return None
-            candidates = [self._rotated("ammonium", i, 3)]
+            candidates = [self._rotated("ammonium", i)]
             if around.substituent is not None:
-                flat = self._group("terminal_planar", i, _terminal_planar(around, length))
+                flat = self._fixed("terminal_planar", i)
                 if np.linalg.norm(vectors[0]) < 1.40:
                     candidates = [flat, *candidates]
                 else:
@@ -370,7 +373,7 @@ class HydrogenPlacer:
             )
             if stretch < -0.16:
                 return None
-            group = self._rotated("hydroxyl", i, 1)
+            group = self._rotated("hydroxyl", i)
             threshold = MIN_DENSITY if stretch < -0.06 or around.metals else 0.7 * MIN_DENSITY
             return group if self._proved(group, threshold) else None
         if not vectors:

@@ -293,11 +293,8 @@ def _special_details(solution) -> list[str]:
         details.append(
             f"Refined as a twin: reflections {twin.as_hkl} of a second domain, share {share}."
         )
-    scatterers = solution.xray_structure.scatterers()
     for group in getattr(solution, "disorder", ()):
-        first, second = (
-            " ".join(scatterers[pair[k]].label for pair in group.pairs) for k in (0, 1)
-        )
+        first, second = (" ".join(labels) for labels in group.labels(solution.xray_structure))
         esd = group.esd if math.isfinite(group.esd) else 0.0
         occupancy = with_uncertainty(group.occupancy, esd**2, 4)
         details += [

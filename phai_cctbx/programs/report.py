@@ -154,16 +154,13 @@ def disorder_summary(solution) -> list[dict]:
     """
     if solution is None:
         return []
-    scatterers = solution.xray_structure.scatterers()
-    return [
-        {
-            "first": [scatterers[i].label for i, _ in group.pairs],
-            "second": [scatterers[j].label for _, j in group.pairs],
-            "occupancy": group.occupancy,
-            "esd": group.esd,
-        }
-        for group in getattr(solution, "disorder", ())
-    ]
+    summary = []
+    for group in getattr(solution, "disorder", ()):
+        first, second = group.labels(solution.xray_structure)
+        summary.append(
+            {"first": first, "second": second, "occupancy": group.occupancy, "esd": group.esd}
+        )
+    return summary
 
 
 def summary_lines(result) -> list[str]:

@@ -14,6 +14,7 @@ from phai_cctbx.aspherical.fixed import refine_with_fixed_form_factors
 from phai_cctbx.aspherical.hirshfeld import HirshfeldResult
 from phai_cctbx.aspherical.quantum import Quantum
 from phai_cctbx.aspherical.residual_density import ResidualDensity, analyse_residual
+from phai_cctbx.building.disorder import parts
 from phai_cctbx.programs.hirshfeld_stage import (
     HirshfeldParameters,
     agreement_lines,
@@ -27,7 +28,11 @@ from phai_cctbx.programs.molecule import MoleculeResult
 from phai_cctbx.programs.refinement_files import aspherical_items, write_aspherical
 from phai_cctbx.refinement.completion import Solution, Step, refinement_figures
 from phai_cctbx.refinement.least_squares import prepare_scattering
-from phai_cctbx.refinement.parts import distance_restraints, occupancy_constraints
+from phai_cctbx.refinement.parts import (
+    disordered_atoms,
+    distance_restraints,
+    occupancy_constraints,
+)
 from phai_cctbx.refinement.riding import riding_constraints
 from phai_cctbx.refinement.weighting import Weighting
 
@@ -136,11 +141,7 @@ def _two_parts(structure, solution: Solution) -> dict:
     """What a model says of disordered groups; hydrogens of second parts go on riding."""
     if not solution.disorder:
         return {}
-    conformers = [0] * structure.scatterers().size()
-    for group in solution.disorder:
-        for number, members in ((1, group.first), (2, group.second)):
-            for i in members:
-                conformers[i] = number
+    conformers = parts(structure.scatterers().size(), solution.disorder)
     second = [g for g in solution.riding if g.hydrogens and conformers[g.hydrogens[0]] == 2]
     riding = riding_constraints(structure, second, internuclear=True)
     return {
@@ -149,7 +150,7 @@ def _two_parts(structure, solution: Solution) -> dict:
             bond_similarity_proxies=distance_restraints(structure, solution.disorder)
         ),
         "conformers": tuple(conformers),
-        "occupancies": tuple(i for g in solution.disorder for i in (*g.first, *g.second)),
+        "occupancies": tuple(disordered_atoms(solution.disorder)),
     }
 
 

@@ -30,7 +30,7 @@ from phai_cctbx.refinement.disorder_judgement import (
     doubts_about,
     refined_evidence,
 )
-from phai_cctbx.refinement.parts import same_distances
+from phai_cctbx.refinement.parts import strains
 from phai_cctbx.refinement.second_places import (
     DifferencePeaks,
     Surroundings,
@@ -85,14 +85,15 @@ def _part_clearest(model: TrialModel) -> bool:
     True where there is one. A wrong group may be better than none: the right one is better still.
     """
     around, before = Surroundings(model), _state(model)
+    peaks = DifferencePeaks(model, around)
     kept = []
     for proposed in (_by_peak, _by_displacements):
         tried: set[str] = set()
         for _ in range(MOST_TRIALS):
-            candidate = proposed(model, around, tried)
+            candidate = proposed(model, around, peaks, tried)
             if candidate is None:
                 break
-            stays = _try_group(model, around, *candidate)
+            stays = _try_group(model, around, peaks, *candidate)
             if stays:
                 kept.append((model.result.wr2, _state(model)))
             _restore(model, before)
@@ -103,9 +104,9 @@ def _part_clearest(model: TrialModel) -> bool:
     return bool(kept)
 
 
-def _by_peak(model: TrialModel, around: Surroundings, tried: set[str]):
+def _by_peak(model: TrialModel, around: Surroundings, peaks: DifferencePeaks, tried: set[str]):
     """Second place by the clearest difference peak and its density; None where there is none."""
-    seed = clearest_place(model, around, tried)
+    seed = clearest_place(around, peaks, tried)
     if seed is None:
         return None
     atom, site, height = seed
@@ -113,7 +114,9 @@ def _by_peak(model: TrialModel, around: Surroundings, tried: set[str]):
     return {atom: np.array(site)}, height
 
 
-def _by_displacements(model: TrialModel, around: Surroundings, tried: set[str]):
+def _by_displacements(
+    model: TrialModel, around: Surroundings, peaks: DifferencePeaks, tried: set[str]
+):
     """Second places, half the density of an atom, and first ones, by the largest displacements."""
     elongated = elongated_atoms(around, tried, RESOLVED * model.f_sq.d_min())
     if not elongated:
@@ -121,7 +124,7 @@ def _by_displacements(model: TrialModel, around: Surroundings, tried: set[str]):
     tried |= {around.structure.scatterers()[i].label for i in elongated}
     first, second = halves(around, elongated)
     power = np.mean([atomic_number(around.elements[i]) for i in elongated])
-    return second, model.density_of_carbon() / model.power("C") * power / 2, first
+    return second, peaks.of_electron * power / 2, first
 
 
 def _part_crowded(model: TrialModel) -> bool:
@@ -152,7 +155,7 @@ def _part_crowded(model: TrialModel) -> bool:
         model.structure, model.riding, model.disorder = base
         here = Surroundings(model)
         height = model.density_of_carbon() / 2
-        if _try_group(model, here, second, height, less=whole):
+        if _try_group(model, here, DifferencePeaks(model, here), second, height, less=whole):
             logger.info("%s", disorder_line(model.structure, model.disorder[-1]))
             return True
         _restore(model, before)
@@ -210,6 +213,7 @@ def _with_one_set(model: TrialModel, around: Surroundings, sets, element: str):
 def _try_group(
     model: TrialModel,
     around: Surroundings,
+    peaks: DifferencePeaks,
     second: dict,
     height: float,
     first: dict | None = None,
@@ -222,6 +226,8 @@ def _try_group(
     model : TrialModel
     around : Surroundings
         Of the model without the group.
+    peaks : DifferencePeaks
+        Of the same.
     second : dict
         Atom -> its second place, Cartesian.
     height : float
@@ -232,7 +238,6 @@ def _try_group(
         Refinement of the model that has to be worse; the last one otherwise.
     """
     before, base = _state(model), less or model.result
-    peaks = DifferencePeaks(model, around)
     power = np.mean([atomic_number(around.elements[i]) for i in second])
     occupancy = 1 - min(max(height / (peaks.of_electron * power), 0.1), 0.5)
     first = dict(first or {})
@@ -292,7 +297,6 @@ def _stale_hydrogens(model, around: Surroundings, group: DisorderedGroup, peaks)
     kinds = {riding.pivot: riding.kind for riding in model.riding}
     structure = model.structure.deep_copy_scatterers()
     first = [i for i in range(structure.scatterers().size()) if i not in set(group.second)]
-    numbers = {s.label: i for i, s in enumerate(around.structure.scatterers())}
     near = bonds(structure, model.parts)
     atoms = {i for i, _ in group.pairs}
     atoms |= {n.index for i in atoms for n in near[i]}
@@ -304,7 +308,7 @@ def _stale_hydrogens(model, around: Surroundings, group: DisorderedGroup, peaks)
     alone = structure.select(flex.size_t(first))
     found = kinds_of_hydrogens(alone, carbons, peaks.at)
     return {
-        numbers[alone.scatterers()[k].label]
+        around.number[alone.scatterers()[k].label]
         for k, kind in found.items()
         if kind != kinds.get(first[k])
     }
@@ -350,23 +354,20 @@ def _places(model: TrialModel, around: Surroundings, group: DisorderedGroup):
     """Atoms of a group as refined, by their number in the base: scatterers and second places."""
     scatterers = model.structure.scatterers()
     sites = model.structure.sites_cart()
-    numbers = {s.label: i for i, s in enumerate(around.structure.scatterers())}
-    first = {numbers[scatterers[i].label]: scatterers[i].customized_copy() for i, _ in group.pairs}
-    second = {numbers[scatterers[i].label]: np.array(sites[j]) for i, j in group.pairs}
+    number = [(around.number[scatterers[i].label], i, j) for i, j in group.pairs]
+    first = {n: scatterers[i].customized_copy() for n, i, _ in number}
+    second = {n: np.array(sites[j]) for n, _, j in number}
     return first, second
 
 
 def _add_strained(model, around: Surroundings, group: DisorderedGroup, second: dict) -> None:
     """Add the atom whose distances to the two parts differ most, where they differ too much."""
     scatterers = model.structure.scatterers()
-    sites = np.array(model.structure.sites_cart())
-    numbers = {s.label: i for i, s in enumerate(around.structure.scatterers())}
     strained = []
-    for i, j, k, m, sigma in same_distances(model.structure, [group]):
-        difference = abs(np.linalg.norm(sites[i] - sites[j]) - np.linalg.norm(sites[k] - sites[m]))
-        for atom in (i, j):
-            number = numbers[scatterers[atom].label]
+    for strain, *pair in strains(model.structure, group):
+        for atom in pair:
+            number = around.number[scatterers[atom].label]
             if number not in second and around.may_move[number]:
-                strained.append((difference / sigma, number))
+                strained.append((strain, number))
     if strained and max(strained)[0] > STRAINED:
         second[max(strained)[1]] = predicted_place(around, second, max(strained)[1])

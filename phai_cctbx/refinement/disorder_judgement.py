@@ -23,7 +23,7 @@ from phai_cctbx.building.connectivity import (
 )
 from phai_cctbx.building.disorder import DisorderedGroup
 from phai_cctbx.refinement.least_squares import CONVERGED_SHIFT_OVER_ESD
-from phai_cctbx.refinement.parts import same_distances
+from phai_cctbx.refinement.parts import strains
 from phai_cctbx.refinement.trial_model import TrialModel
 
 N_FINAL_CYCLES = 15
@@ -144,14 +144,10 @@ def doubts_about(model: TrialModel, evidence: Evidence) -> list[str]:
 def _geometry_doubts(model: TrialModel, group: DisorderedGroup) -> list[str]:
     """What is not sensible in the places and displacements of a group."""
     structure, scatterers = model.structure, model.structure.scatterers()
-    sites = np.array(structure.sites_cart())
     doubts = []
-    strains = [
-        abs(np.linalg.norm(sites[i] - sites[j]) - np.linalg.norm(sites[k] - sites[m])) / sigma
-        for i, j, k, m, sigma in same_distances(structure, [group])
-    ]
-    if max(strains, default=0.0) > MAX_STRAIN:
-        doubts.append(f"distances differ by {max(strains):.0f} standard deviations")
+    largest = max((strain for strain, _, _ in strains(structure, group)), default=0.0)
+    if largest > MAX_STRAIN:
+        doubts.append(f"distances differ by {largest:.0f} standard deviations")
     u_values = [u_equivalent(s, structure.unit_cell()) for s in scatterers]
     typical = np.median([u_values[i] for i in model.heavy_atoms()])
     ratios = [u_values[i] / typical for i, _ in group.pairs]
@@ -165,10 +161,11 @@ def _geometry_doubts(model: TrialModel, group: DisorderedGroup) -> list[str]:
         doubts.append("hydrogens do not fit")
     parts = model.parts
     near_bonds = bonds(structure, parts)
+    near = contacts(structure, CLOSEST_CONTACT)
     for _, j in group.pairs:
         bonded = {(n.index, str(n.operator)) for n in near_bonds[j]}
         beyond = {m.index for n in near_bonds[j] for m in near_bonds[n.index]}
-        for n in contacts(structure, CLOSEST_CONTACT)[j]:
+        for n in near[j]:
             other = element_of(scatterers[n.index]) not in HYDROGENS and parts[n.index] != 1
             if other and n.index not in beyond and (n.index, str(n.operator)) not in bonded:
                 doubts.append(
@@ -194,8 +191,7 @@ def with_occupancies(model: TrialModel) -> list[DisorderedGroup]:
 
 def disorder_line(structure: xray.structure, group: DisorderedGroup) -> str:
     """What is said of a disordered group: its atoms and occupancies."""
-    scatterers = structure.scatterers()
-    first, second = (", ".join(scatterers[pair[k]].label for pair in group.pairs) for k in (0, 1))
+    first, second = (", ".join(labels) for labels in group.labels(structure))
     return (
         f"Disordered over two parts: {first} (occupancy {group.occupancy:.3f}, standard"
         f" uncertainty {group.esd:.3f}) and {second} ({1 - group.occupancy:.3f})."

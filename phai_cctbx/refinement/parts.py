@@ -6,7 +6,9 @@ they stand for, and distances within the two parts are restrained to be the same
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 
 # cctbx
 from cctbx import geometry_restraints, sgtbx, xray
@@ -35,6 +37,11 @@ def occupancy_constraints(groups: Sequence[DisorderedGroup]) -> list:
         )
         result += [adp.u_iso_proportional_to_pivot_u_eq(j, i, 1.0) for i, j in group.pairs]
     return result
+
+
+def disordered_atoms(groups: Sequence[DisorderedGroup]) -> list[int]:
+    """All scatterers whose occupancy is that of a part."""
+    return [i for group in groups for i in (*group.first, *group.second)]
 
 
 def same_distances(
@@ -72,6 +79,16 @@ def same_distances(
                         seen.add((i, j))
                         result.append((i, j, other(i), other(j), sigma))
     return result
+
+
+def strains(
+    structure: xray.structure, group: DisorderedGroup
+) -> Iterator[tuple[float, int, int]]:
+    """How far those distances differ, in standard deviations, and the atoms i, j of the first."""
+    sites = np.array(structure.sites_cart())
+    for i, j, k, m, sigma in same_distances(structure, [group]):
+        difference = np.linalg.norm(sites[i] - sites[j]) - np.linalg.norm(sites[k] - sites[m])
+        yield abs(difference) / sigma, i, j
 
 
 def distance_restraints(structure: xray.structure, groups: Sequence[DisorderedGroup]):

@@ -18,7 +18,13 @@ from smtbx.refinement import restraints
 from smtbx.refinement.constraints import adp
 from smtbx.refinement.constraints.geometrical import hydrogens as geometrical
 
-from phai_cctbx.building.connectivity import HYDROGENS, bonds, element_of, is_metal
+from phai_cctbx.building.connectivity import (
+    HYDROGENS,
+    bonds,
+    element_of,
+    is_metal,
+    parts_meet,
+)
 from phai_cctbx.building.hydrogens import HydrogenGroup
 
 _CLASSES = {
@@ -203,7 +209,7 @@ def checked_groups(
         around = {
             j: len(operators)
             for j, operators in table[group.pivot].items()
-            if not part or parts[j] in (0, part)
+            if parts_meet(part, parts[j])
         }
         n_found = sum(around.values())
         needed = N_NEIGHBOURS.get(group.kind)

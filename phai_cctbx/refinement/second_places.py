@@ -81,6 +81,7 @@ class Surroundings:
         self.unit_cell = base.f_sq.unit_cell()
         scatterers = self.structure.scatterers()
         self.elements = [element_of(scatterer) for scatterer in scatterers]
+        self.number = {scatterer.label: i for i, scatterer in enumerate(scatterers)}
         parts = base.parts or [0] * len(self.elements)
         special = self.structure.site_symmetry_table().is_special_position
         self.sites = np.array(self.structure.sites_cart())
@@ -166,15 +167,14 @@ def _is_bonding_density(around: Surroundings, i: int, site) -> bool:
     )
 
 
-def clearest_place(model: TrialModel, around: Surroundings, tried: set[str]):
+def clearest_place(around: Surroundings, peaks: DifferencePeaks, tried: set[str]):
     """The atom with the clearest second place, that place and its density; None without one.
 
     Of several atoms that a peak lies beside it is the one whose bonds would bend least.
     """
-    peaks = DifferencePeaks(model, around)
     found = []
     for i, beside in enumerate(peaks.beside):
-        if not around.may_move[i] or model.structure.scatterers()[i].label in tried:
+        if not around.may_move[i] or around.structure.scatterers()[i].label in tried:
             continue
         found += [
             (share, i, site, height)

@@ -22,7 +22,11 @@ from phai_cctbx.building.hydrogens import HydrogenGroup
 from phai_cctbx.building.peaks import fourier_map
 from phai_cctbx.refinement.analysis import AbsoluteStructure
 from phai_cctbx.refinement.least_squares import RefinementResult, prepare_scattering, refine
-from phai_cctbx.refinement.parts import distance_restraints, occupancy_constraints
+from phai_cctbx.refinement.parts import (
+    disordered_atoms,
+    distance_restraints,
+    occupancy_constraints,
+)
 from phai_cctbx.refinement.riding import (
     CovalentBonds,
     checked_groups,
@@ -241,7 +245,7 @@ class TrialModel:
             restraints.bond_similarity_proxies = distance_restraints(self.structure, self.disorder)
             constraints = occupancy_constraints(self.disorder) + constraints
             result["halve_steps"] = True
-            result["occupancies"] = [i for g in self.disorder for i in (*g.first, *g.second)]
+            result["occupancies"] = disordered_atoms(self.disorder)
         return {**result, "constraints": constraints, "restraints": restraints}
 
     def density_of_carbon(self) -> float:

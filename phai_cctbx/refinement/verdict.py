@@ -24,6 +24,7 @@ from phai_cctbx.building.connectivity import (
     contacts,
     element_of,
     is_metal,
+    parts_meet,
     u_equivalent,
 )
 from phai_cctbx.refinement.analysis import missed_symmetry
@@ -87,14 +88,14 @@ def bonded_share(structure: xray.structure, parts=None) -> float:
     """
     elements = [element_of(s) for s in structure.scatterers()]
     parts = parts or [0] * len(elements)
-    heavy = [i for i, element in enumerate(elements) if element not in HYDROGENS]
+    heavy = {i for i, element in enumerate(elements) if element not in HYDROGENS}
     near = contacts(structure, LONGEST_CONTACT)
     sensible = 0
     for i in heavy:
         distances = [
             (elements[n.index], n.distance)
             for n in near[i]
-            if n.index in set(heavy) and {parts[i], parts[n.index]} != {1, 2}
+            if n.index in heavy and parts_meet(parts[i], parts[n.index])
         ]
         close = any(d < closest_approach(elements[i], e) for e, d in distances)
         alone = not any(bonded(elements[i], e, d) for e, d in distances)
