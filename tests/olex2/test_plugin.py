@@ -205,7 +205,8 @@ def test_with_the_real_solver(
     assert olex2.reaped.count("REM <olex2.extras>") == 1
     found = xray.structure.from_shelx(filename=str(structure / "My Thpp.res"))
     heavy = [s for s in found.scatterers() if s.scattering_type not in ("H", "D")]
-    assert len(heavy) == 16
+    # one group of thpp is disordered: the atoms of its minor part come on top
+    assert len([s for s in heavy if s.occupancy > 0.5]) == 16
     assert {path.suffix for path in Path(structure).iterdir() if path.is_file()} == {
         ".ins", ".hkl", ".res", ".lxt",
     }  # fmt: skip
