@@ -11,16 +11,24 @@ import numpy as np
 from cctbx import miller, xray
 
 from phai_cctbx.building.connectivity import (
+    HYDROGENS,
     atomic_number,
     closest_approach,
     contacts,
     element_of,
     u_equivalent,
 )
-from phai_cctbx.building.hydrogens import HydrogenPlacer, add_hydrogens
+from phai_cctbx.building.hydrogens import HydrogenGroup, HydrogenPlacer, add_hydrogens
 from phai_cctbx.building.peaks import find_peaks, fourier_map
 from phai_cctbx.refinement.maps import difference_coefficients
-from phai_cctbx.refinement.trial_model import BOND_REACH, U_START, TrialModel, without_atoms
+from phai_cctbx.refinement.trial_model import (
+    BOND_REACH,
+    HALF_ATOM,
+    U_START,
+    TrialModel,
+    expected_atoms,
+    without_atoms,
+)
 
 U_PRUNE, U_PRUNE_FACTOR = 0.15, 3.0
 """An atom has no density when its U exceeds both this (A^2) and this many times the median."""
@@ -132,8 +140,40 @@ def place_hydrogens(model: TrialModel) -> None:
         return density.eight_point_interpolation(fractionalize(tuple(site)))
 
     placer = HydrogenPlacer(model.structure, density_at, _peaks_around(model))
-    groups = placer.groups()
+    groups = within_contents(model, placer.groups())
     model.structure, model.riding = add_hydrogens(model.structure, groups)
+
+
+def within_contents(model: TrialModel, groups: list[HydrogenGroup]) -> list[HydrogenGroup]:
+    """Hydrogens no more than the composition has, where reflections are few.
+
+    A blurred map shows density beside oxygen and nitrogen that is no hydrogen. Groups on carbon
+    stay: geometry gave them. Of the others those of least density go first. A composition that
+    the volume forbids, or that names no hydrogen, says nothing.
+    """
+    given = hydrogens_given(model)
+    if given is None or not model.few_reflections:
+        return groups
+    scatterers = model.structure.scatterers()
+    surplus = sum(scatterers[g.pivot].weight() * len(g.sites) for g in groups) - given
+    left = list(groups)
+    on_others = [g for g in groups if element_of(scatterers[g.pivot]) != "C"]
+    for group in sorted(on_others, key=lambda g: g.density):
+        if surplus < HALF_ATOM:
+            break
+        left.remove(group)
+        surplus -= scatterers[group.pivot].weight() * len(group.sites)
+    return left
+
+
+def hydrogens_given(model: TrialModel) -> float | None:
+    """Hydrogens per asymmetric unit of a composition that fits the volume; None without one."""
+    composition = model.composition or {}
+    given = sum(n for element, n in composition.items() if element in HYDROGENS) / model.order
+    heavy = sum(composition.values()) / model.order - given
+    if not given or round(heavy) != expected_atoms(model.f_sq, composition):
+        return None
+    return given
 
 
 def _peaks_around(model: TrialModel) -> dict[int, list[np.ndarray]]:

@@ -92,6 +92,8 @@ def join_processes(kind: str) -> Processes:
 
 
 def leave_processes() -> None:
-    """End what `join_processes` began; nothing where it found no others."""
+    """End what `join_processes` began, all together; nothing where it found no others."""
     if dist.is_initialized():
+        # a process that leaves while another still waits for it takes that one down
+        dist.barrier()
         dist.destroy_process_group()

@@ -2,8 +2,10 @@
 
 import pytest
 
+from phai_cctbx.building.connectivity import element_of
+from phai_cctbx.building.hydrogens import HydrogenGroup
 from phai_cctbx.refinement.comparison import compare
-from phai_cctbx.refinement.difference_atoms import add_atoms, prune
+from phai_cctbx.refinement.difference_atoms import add_atoms, prune, within_contents
 from phai_cctbx.refinement.trial_model import TrialModel, build_structure, without_atoms
 
 
@@ -34,3 +36,23 @@ def test_an_atom_without_density_goes(model):
     model.refine("with an atom in the void", n_cycles=8)
     assert prune(model) == 1
     assert model.structure.scatterers().size() == 5
+
+
+@pytest.mark.parametrize(("d_min", "n_given", "n_left"), [(1.2, 4, 4), (1.2, 0, 5), (0.0, 4, 5)])
+def test_few_reflections_place_no_more_hydrogens_than_the_contents(
+    model, crystal_model, d_min, n_given, n_left
+):
+    """The weakest on other atoms than carbon go; without hydrogens in the contents none do."""
+    model.f_sq = model.f_sq.resolution_filter(d_min=d_min)
+    model.composition = {"C": 18.0, "H": n_given * model.order}
+    elements = [element_of(s) for s in crystal_model.scatterers()]
+    carbon = elements.index("C")
+    others = [i for i, element in enumerate(elements) if element in ("N", "O")][:2]
+    groups = [
+        HydrogenGroup("methyl", carbon, ((0, 0, 0),) * 3, 0.1),
+        HydrogenGroup("free", others[0], ((0, 0, 0),), 0.2),
+        HydrogenGroup("free", others[-1], ((0, 0, 0),), 0.4),
+    ]
+    left = within_contents(model, groups)
+    assert sum(len(group.sites) for group in left) == n_left
+    assert groups[0] in left and groups[2] in left
