@@ -8,6 +8,7 @@ from cctbx import crystal, miller, sgtbx, xray
 from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
+from phai_cctbx.phasing import neural
 from phai_cctbx.phasing.neural import BUNDLED_MODEL, NeuralPhaser
 from phai_cctbx.phasing.scoring import score_r
 
@@ -64,6 +65,14 @@ def test_phases_obey_the_symmetry(result):
         * np.exp(-1j * phased.phase_transfer(phased, deg=False).phases().data().as_numpy_array())
     )
     assert np.abs(deviation[np.abs(phased.data().as_numpy_array()) > 1e-6]).max() < 1e-6
+
+
+@pytest.mark.parametrize(("certain", "n_made"), [(0.9, 4), (1.0, 12)])
+def test_a_start_that_is_certain_ends_the_search(f_calc, monkeypatch, certain, n_made):
+    monkeypatch.setattr(neural, "enough_agree", lambda *_: False)
+    monkeypatch.setattr(neural, "CERTAIN", certain)
+    found = NeuralPhaser(seed=1, n_starts=12)(abs(f_calc))
+    assert found.figures_of_merit["n_starts"] == n_made
 
 
 def test_same_seed_same_phases(f_calc, result):
