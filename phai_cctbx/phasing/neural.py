@@ -42,11 +42,14 @@ logger = logging.getLogger(__name__)
 
 #: The model that comes with the package.
 BUNDLED_MODEL = Path(__file__).parents[1] / "models" / "default.pt"
+#: Random starts at most, by default, in cells of this volume (A^3) and above; smaller ones, where a
+#: start takes less time, get more of them, up to a limit.
+N_STARTS, VOLUME_OF_N_STARTS, MOST_STARTS = 64, 1500.0, 256
 #: Random starts between two looks at whether more are needed; they are computed together.
 STARTS_AT_ONCE = 4
 #: A single start with this expected r needs no other to confirm it: on real structures of groups
 #: that a model was trained on, all solutions beyond 0.95 were right (see the model card).
-CERTAIN = 0.98
+CERTAIN = 0.99
 #: Fewer reflections than this are no phase problem.
 FEWEST_REFLECTIONS = 3
 #: A reflection at the very limit belongs to it, A.
@@ -65,6 +68,18 @@ class _Problem:
     f_sq: torch.Tensor
 
 
+def default_starts(crystal_symmetry) -> int:
+    """Random starts at most for a crystal: about as many as take one time in all cells.
+
+    Parameters
+    ----------
+    crystal_symmetry : cctbx.crystal.symmetry
+    """
+    n_lattice_points = crystal_symmetry.space_group().n_ltr()
+    volume = crystal_symmetry.unit_cell().volume() / n_lattice_points
+    return int(np.clip(N_STARTS * VOLUME_OF_N_STARTS / volume, N_STARTS, MOST_STARTS))
+
+
 class NeuralPhaser:
     """Phases by the network.
 
@@ -72,8 +87,8 @@ class NeuralPhaser:
     ----------
     model : str or Path, optional
         A TorchScript model file; the bundled one by default.
-    n_starts : int
-        Largest number of random starts. No more are made when several agree, or when one is
+    n_starts : int, optional
+        Largest number of random starts; by default as `default_starts` says. No more are made when several agree, or when one is
         certain (`CERTAIN`).
     n_passes : int
         Passes of the network from each start (`phai_cctbx.network.recycling.anneal`).
@@ -89,9 +104,10 @@ class NeuralPhaser:
     model = None
       .type = path
       .help = TorchScript model file, the bundled one by default
-    n_starts = 64
+    n_starts = None
       .type = int(value_min=1)
-      .help = largest number of random starts, fewer are made when several agree or one is certain
+      .help = largest number of random starts, by default 64, in cells below 1500 A^3 up to 256; \
+              fewer are made when several agree or one is certain
     n_passes = 24
       .type = int(value_min=1)
       .help = passes of the network from each start
@@ -105,13 +121,13 @@ class NeuralPhaser:
     def __init__(
         self,
         model: str | Path | None = None,
-        n_starts: int = 64,
+        n_starts: int | None = None,
         n_passes: int = 24,
         d_min: float | None = None,
         seed: int = 0,
         progress: Callable[[int, int], None] | None = None,
     ):
-        if n_starts < 1 or n_passes < 1:
+        if (n_starts is not None and n_starts < 1) or n_passes < 1:
             raise Sorry(f"n_starts={n_starts}, n_passes={n_passes}: both must be at least 1.")
         self.model, self.metadata = cached_model(
             load_model, str(model or BUNDLED_MODEL), "Give another file by model=FILE."
@@ -151,13 +167,14 @@ class NeuralPhaser:
         reference, to_reference = to_reference_setting(amplitudes)
         # one order of reflections, so that a seed means the same starts in every setting
         problem = self._problem(reference.sort(by_value="packed_indices"))
-        outputs, confidence, n_starts = self._search(problem)
+        n_most = self.n_starts or default_starts(reference)
+        outputs, confidence = self._search(problem, n_most)
         distinct = distinct_solutions(confidence.numpy(), self._agreement(problem, outputs))
         solutions = [
             (self._result(problem, outputs[i], to_reference.inverse(), amplitudes), n_agreeing)
             for i, n_agreeing in distinct
         ]
-        return best_with_alternatives(self.name, self.seed, solutions, n_starts, began)
+        return best_with_alternatives(self.name, self.seed, solutions, len(outputs), began)
 
     def _cut(self, f_obs: miller.array) -> float:
         """Resolution that the network is shown, A."""
@@ -193,25 +210,25 @@ class NeuralPhaser:
         return _Problem(f_obs, frame, e_value, amplitude.square())
 
     @torch.inference_mode()
-    def _search(self, problem: _Problem) -> tuple[torch.Tensor, torch.Tensor, int]:
-        """Outputs (s, k, n) of all starts, their confidences (s,), starts made."""
+    def _search(self, problem: _Problem, n_most: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Outputs (s, k, n) and confidences (s,) of as many starts as are needed."""
         generator = torch.Generator().manual_seed(self.seed)
         basis = problem.frame.basis()
         outputs = torch.empty(0)
         confidences = torch.empty(0)
         done = 0
-        while done < self.n_starts:
-            n = min(STARTS_AT_ONCE, self.n_starts - done)
+        while done < n_most:
+            n = min(STARTS_AT_ONCE, n_most - done)
             output, confidence = self._round(problem, basis, n, generator)
             outputs = torch.cat([outputs, output]) if done else output
             confidences = torch.cat([confidences, confidence])
             done += n
-            self.progress(done, self.n_starts)
+            self.progress(done, n_most)
             if self._certain(problem, output) or enough_agree(
                 confidences.numpy(), self._agreement(problem, outputs)
             ):
                 break
-        return outputs, confidences, done
+        return outputs, confidences
 
     def _round(self, problem, basis, n_starts, generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Outputs (s, k, n) of some random starts, and their confidences (s,)."""

@@ -9,7 +9,7 @@ from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
 from phai_cctbx.phasing import neural
-from phai_cctbx.phasing.neural import BUNDLED_MODEL, NeuralPhaser
+from phai_cctbx.phasing.neural import BUNDLED_MODEL, NeuralPhaser, default_starts
 from phai_cctbx.phasing.scoring import score_r
 
 torch = pytest.importorskip("torch")
@@ -73,6 +73,15 @@ def test_a_start_that_is_certain_ends_the_search(f_calc, monkeypatch, certain, n
     monkeypatch.setattr(neural, "CERTAIN", certain)
     found = NeuralPhaser(seed=1, n_starts=12)(abs(f_calc))
     assert found.figures_of_merit["n_starts"] == n_made
+
+
+@pytest.mark.parametrize(
+    ("symbol", "volume", "expected"),
+    [("P -1", 3000, 64), ("P -1", 750, 128), ("P -1", 100, 256), ("C 1 2/c 1", 1500, 128)],
+)
+def test_small_cells_get_more_starts(symbol, volume, expected):
+    symmetry = sgtbx.space_group_info(symbol).any_compatible_crystal_symmetry(volume=volume)
+    assert default_starts(symmetry) == expected
 
 
 def test_same_seed_same_phases(f_calc, result):
