@@ -88,8 +88,8 @@ class NeuralPhaser:
     model : str or Path, optional
         A TorchScript model file; the bundled one by default.
     n_starts : int, optional
-        Largest number of random starts; by default as `default_starts` says. No more are made when several agree, or when one is
-        certain (`CERTAIN`).
+        Largest number of random starts; by default as `default_starts` says. No more are made
+        when several agree, or when one is certain (`CERTAIN`).
     n_passes : int
         Passes of the network from each start (`phai_cctbx.network.recycling.anneal`).
     d_min : float, optional
