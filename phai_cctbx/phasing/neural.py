@@ -22,7 +22,7 @@ from cctbx import miller
 from libtbx.utils import Sorry
 
 from phai_cctbx.network.alignment import map_correlation
-from phai_cctbx.network.expectation import expected_cosine, modulus
+from phai_cctbx.network.expectation import expected_cosine, modulus, sampled_phase_factor
 from phai_cctbx.network.frame import Frame, describe, stack
 from phai_cctbx.network.model_file import load_model
 from phai_cctbx.network.normalisation import normalised_amplitudes
@@ -31,6 +31,7 @@ from phai_cctbx.network.threads import one_thread
 from phai_cctbx.phasing.normalisation import to_reference_setting, unique_amplitudes
 from phai_cctbx.phasing.result import PhasingResult
 from phai_cctbx.phasing.solutions import (
+    CONFIDENT,
     best_with_alternatives,
     cached_model,
     distinct_solutions,
@@ -54,6 +55,11 @@ CERTAIN = 0.99
 FEWEST_REFLECTIONS = 3
 #: A reflection at the very limit belongs to it, A.
 RESOLUTION_TOLERANCE = 1e-6
+#: A solution that the network believes (`CONFIDENT`) is shaken: so many new anneals begin at phases
+#: drawn from its distributions with kappa times this, and take this share of the passes of a start;
+#: again, at most so often, while the confidence grows by this.
+N_SHAKEN, SHAKE_SHARPNESS, SHAKE_SHARE = 4, 0.5, 0.5
+MOST_SHAKES, SHAKE_GAIN = 3, 0.001
 #: Memory for maps of the starts computed together, bytes, and what a grid point of one takes.
 MAP_MEMORY, BYTES_PER_POINT = 5e8, 1500.0
 
@@ -64,6 +70,7 @@ class _Problem:
 
     f_obs: miller.array
     frame: Frame
+    basis: torch.Tensor
     e_value: torch.Tensor
     f_sq: torch.Tensor
 
@@ -207,19 +214,19 @@ class NeuralPhaser:
         frame = Frame(**stack([described]))
         amplitude = torch.tensor(f_obs.data().as_numpy_array(), dtype=torch.float32)[None]
         e_value = normalised_amplitudes(amplitude, frame.d_star, frame.epsilon, frame.mask)
-        return _Problem(f_obs, frame, e_value, amplitude.square())
+        return _Problem(f_obs, frame, frame.basis(), e_value, amplitude.square())
 
     @torch.inference_mode()
     def _search(self, problem: _Problem, n_most: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Outputs (s, k, n) and confidences (s,) of as many starts as are needed."""
         generator = torch.Generator().manual_seed(self.seed)
-        basis = problem.frame.basis()
         outputs = torch.empty(0)
         confidences = torch.empty(0)
         done = 0
         while done < n_most:
             n = min(STARTS_AT_ONCE, n_most - done)
-            output, confidence = self._round(problem, basis, n, generator)
+            start = problem.frame.repeat(n).random_start(generator)
+            output, confidence = self._annealed(problem, start, self.n_passes, generator)
             outputs = torch.cat([outputs, output]) if done else output
             confidences = torch.cat([confidences, confidence])
             done += n
@@ -228,27 +235,49 @@ class NeuralPhaser:
                 confidences.numpy(), self._agreement(problem, outputs)
             ):
                 break
+        best = int(confidences.argmax())
+        if confidences[best] > CONFIDENT:
+            outputs[best], confidences[best] = self._shaken(
+                problem, outputs[best], confidences[best], generator
+            )
         return outputs, confidences
 
-    def _round(self, problem, basis, n_starts, generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Outputs (s, k, n) of some random starts, and their confidences (s,)."""
+    def _shaken(self, problem, output, confidence, generator):
+        """A solution (k, n), made better where new anneals from around it are believed more."""
+        frame = problem.frame.repeat(N_SHAKEN)
+        sharpness = torch.full((N_SHAKEN, 1), SHAKE_SHARPNESS)
+        n_passes = max(1, round(SHAKE_SHARE * self.n_passes))
+        for _ in range(MOST_SHAKES):
+            around = output.expand(N_SHAKEN, -1, -1)
+            start = sampled_phase_factor(around, frame.centric, sharpness, generator)
+            found = self._annealed(problem, start * frame.mask[:, None], n_passes, generator)
+            top = int(found[1].argmax())
+            gain = float(found[1][top] - confidence)
+            if gain > 0.0:
+                output, confidence = found[0][top], found[1][top]
+            if gain < SHAKE_GAIN:
+                break
+        return output, confidence
+
+    def _annealed(
+        self, problem: _Problem, start: torch.Tensor, n_passes: int, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Outputs (s, k, n) of anneals from some starts (s, k, n), and their confidences (s,)."""
         n_points = problem.frame.points.shape[1]
-        at_once = int(np.clip(MAP_MEMORY / (n_points * BYTES_PER_POINT), 1, STARTS_AT_ONCE))
+        at_once = int(np.clip(MAP_MEMORY / (n_points * BYTES_PER_POINT), 1, len(start)))
         outputs = []
-        for first in range(0, n_starts, at_once):
-            n = min(at_once, n_starts - first)
-            frame = problem.frame.repeat(n)
+        for some in start.split(at_once):
+            frame = problem.frame.repeat(len(some))
             reflections = (
-                problem.e_value.expand(n, -1), frame.d_star, frame.epsilon, frame.centric,
+                problem.e_value.expand(len(some), -1), frame.d_star, frame.epsilon, frame.centric,
                 frame.mask,
             )  # fmt: skip
 
             def one_pass(start, reflections=reflections):
-                return self.model(*reflections, start, basis, problem.frame.weights)
+                return self.model(*reflections, start, problem.basis, problem.frame.weights)
 
-            start = frame.random_start(generator)
             outputs.append(
-                anneal(one_pass, start, frame.centric, frame.mask, self.n_passes, generator)
+                anneal(one_pass, some, frame.centric, frame.mask, n_passes, generator)
             )
         output = torch.cat(outputs)
         centric = problem.frame.centric.expand(len(output), -1)

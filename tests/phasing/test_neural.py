@@ -75,6 +75,14 @@ def test_a_start_that_is_certain_ends_the_search(f_calc, monkeypatch, certain, n
     assert found.figures_of_merit["n_starts"] == n_made
 
 
+def test_a_shaken_solution_is_believed_no_less(f_calc, result, monkeypatch):
+    monkeypatch.setattr(neural, "MOST_SHAKES", 0)
+    before = NeuralPhaser(seed=1)(abs(f_calc))
+    assert result.figures_of_merit["n_starts"] == before.figures_of_merit["n_starts"]
+    assert result.expected_r >= before.expected_r - 1e-3
+    assert score_r(result.f_phased, f_calc).r >= score_r(before.f_phased, f_calc).r - 1e-3
+
+
 @pytest.mark.parametrize(
     ("symbol", "volume", "expected"),
     [("P -1", 3000, 64), ("P -1", 750, 128), ("P -1", 100, 256), ("C 1 2/c 1", 1500, 128)],
