@@ -48,6 +48,9 @@ BUNDLED_MODEL = Path(__file__).parents[1] / "models" / "default.pt"
 N_STARTS, VOLUME_OF_N_STARTS, MOST_STARTS = 64, 1500.0, 256
 #: Random starts between two looks at whether more are needed; they are computed together.
 STARTS_AT_ONCE = 4
+#: Starts that are made before agreement ends the search: an answer that is nearly right, or wrong,
+#: may be reached more often than the right one, which the network believes more.
+AGREEMENT_STARTS = 32
 #: A single start with this expected r needs no other to confirm it: on real structures of groups
 #: that a model was trained on, all solutions beyond 0.95 were right (see the model card).
 CERTAIN = 0.99
@@ -96,7 +99,7 @@ class NeuralPhaser:
         A TorchScript model file; the bundled one by default.
     n_starts : int, optional
         Largest number of random starts; by default as `default_starts` says. No more are made
-        when several agree, or when one is certain (`CERTAIN`).
+        when one is certain (`CERTAIN`), or when several of `AGREEMENT_STARTS` agree.
     n_passes : int
         Passes of the network from each start (`phai_cctbx.network.recycling.anneal`).
     d_min : float, optional
@@ -114,7 +117,7 @@ class NeuralPhaser:
     n_starts = None
       .type = int(value_min=1)
       .help = largest number of random starts, by default 64, in cells below 1500 A^3 up to 256; \
-              fewer are made when several agree or one is certain
+              fewer are made when one is certain, or several of 32 agree
     n_passes = 24
       .type = int(value_min=1)
       .help = passes of the network from each start
@@ -231,7 +234,9 @@ class NeuralPhaser:
             confidences = torch.cat([confidences, confidence])
             done += n
             self.progress(done, n_most)
-            if self._certain(problem, output) or enough_agree(
+            if self._certain(problem, output):
+                break
+            if done >= AGREEMENT_STARTS and enough_agree(
                 confidences.numpy(), self._agreement(problem, outputs)
             ):
                 break
