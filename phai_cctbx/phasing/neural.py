@@ -49,7 +49,8 @@ N_STARTS, VOLUME_OF_N_STARTS, MOST_STARTS = 64, 1500.0, 256
 #: Random starts between two looks at whether more are needed; they are computed together.
 STARTS_AT_ONCE = 4
 #: Starts that are made before agreement ends the search: an answer that is nearly right, or wrong,
-#: may be reached more often than the right one, which the network believes more.
+#: may be reached more often than the right one, which the network believes more. In centrosymmetric
+#: groups, where nearly every right answer is certain, agreement never ends it.
 AGREEMENT_STARTS = 32
 #: A single start with this expected r needs no other to confirm it: on real structures of groups
 #: that a model was trained on, all solutions beyond 0.95 were right (see the model card).
@@ -99,7 +100,8 @@ class NeuralPhaser:
         A TorchScript model file; the bundled one by default.
     n_starts : int, optional
         Largest number of random starts; by default as `default_starts` says. No more are made
-        when one is certain (`CERTAIN`), or when several of `AGREEMENT_STARTS` agree.
+        when one is certain (`CERTAIN`), or, without a centre of symmetry, when several of
+        `AGREEMENT_STARTS` agree.
     n_passes : int
         Passes of the network from each start (`phai_cctbx.network.recycling.anneal`).
     d_min : float, optional
@@ -117,7 +119,7 @@ class NeuralPhaser:
     n_starts = None
       .type = int(value_min=1)
       .help = largest number of random starts, by default 64, in cells below 1500 A^3 up to 256; \
-              fewer are made when one is certain, or several of 32 agree
+              fewer are made when one is certain, or several of 32 agree (acentric groups)
     n_passes = 24
       .type = int(value_min=1)
       .help = passes of the network from each start
@@ -225,6 +227,7 @@ class NeuralPhaser:
         generator = torch.Generator().manual_seed(self.seed)
         outputs = torch.empty(0)
         confidences = torch.empty(0)
+        agreement_ends = not problem.f_obs.space_group().is_centric()
         done = 0
         while done < n_most:
             n = min(STARTS_AT_ONCE, n_most - done)
@@ -236,7 +239,7 @@ class NeuralPhaser:
             self.progress(done, n_most)
             if self._certain(problem, output):
                 break
-            if done >= AGREEMENT_STARTS and enough_agree(
+            if agreement_ends and done >= AGREEMENT_STARTS and enough_agree(
                 confidences.numpy(), self._agreement(problem, outputs)
             ):
                 break
