@@ -288,18 +288,20 @@ class NeuralPhaser:
                 anneal(one_pass, some, frame.centric, frame.mask, n_passes, generator)
             )
         output = torch.cat(outputs)
-        centric = problem.frame.centric.expand(len(output), -1)
-        weight = problem.f_sq * problem.frame.multiplicity
         # the search goes by what the network itself believes, calibrated or not
-        return output, mean_confidence(output, centric, weight)
+        return output, self._confidence(problem, output)
+
+    @staticmethod
+    def _confidence(problem: _Problem, output: torch.Tensor) -> torch.Tensor:
+        """The r (s,) that some outputs (s, k, n) promise."""
+        centric = problem.frame.centric.expand(len(output), -1)
+        return mean_confidence(output, centric, problem.f_sq * problem.frame.multiplicity)
 
     def _certain(self, problem: _Problem, output: torch.Tensor) -> bool:
         """Whether one of the outputs needs no confirmation; never where confidence is untested."""
         if self._group_number(problem.f_obs) not in self.metadata.groups:
             return False
-        centric = problem.frame.centric.expand(len(output), -1)
-        weight = problem.f_sq * problem.frame.multiplicity
-        expected = mean_confidence(self._calibrated(output, centric), centric, weight)
+        expected = self._confidence(problem, self._calibrated(output, problem.frame.centric))
         return expected.max().item() > CERTAIN
 
     @staticmethod

@@ -26,7 +26,6 @@ from phai_cctbx.refinement.trial_model import (
     HALF_ATOM,
     U_START,
     TrialModel,
-    expected_atoms,
     without_atoms,
 )
 
@@ -151,8 +150,9 @@ def within_contents(model: TrialModel, groups: list[HydrogenGroup]) -> list[Hydr
     stay: geometry gave them. Of the others those of least density go first. A composition that
     the volume forbids, or that names no hydrogen, says nothing.
     """
-    given = hydrogens_given(model)
-    if given is None or not model.few_reflections:
+    contents = model.contents_that_fit() if model.few_reflections else {}
+    given = sum(n for element, n in contents.items() if element in HYDROGENS)
+    if not given:
         return groups
     scatterers = model.structure.scatterers()
     surplus = sum(scatterers[g.pivot].weight() * len(g.sites) for g in groups) - given
@@ -164,16 +164,6 @@ def within_contents(model: TrialModel, groups: list[HydrogenGroup]) -> list[Hydr
         left.remove(group)
         surplus -= scatterers[group.pivot].weight() * len(group.sites)
     return left
-
-
-def hydrogens_given(model: TrialModel) -> float | None:
-    """Hydrogens per asymmetric unit of a composition that fits the volume; None without one."""
-    composition = model.composition or {}
-    given = sum(n for element, n in composition.items() if element in HYDROGENS) / model.order
-    heavy = sum(composition.values()) / model.order - given
-    if not given or round(heavy) != expected_atoms(model.f_sq, composition):
-        return None
-    return given
 
 
 def _peaks_around(model: TrialModel) -> dict[int, list[np.ndarray]]:

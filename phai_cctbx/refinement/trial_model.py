@@ -170,23 +170,30 @@ class TrialModel:
         """How much the composition counts in the choice of elements (`assign_elements`)."""
         return CERTAIN_CONTENTS if self.few_reflections else 1.0
 
+    def contents_that_fit(self) -> dict[str, float]:
+        """Atoms of each element per asymmetric unit that the composition names; empty where none
+        was given, or one that the volume forbids."""
+        composition = self.composition or {}
+        unseen = frozenset() if self.radiation == "neutron" else HYDROGENS
+        n_seen = sum(n for element, n in composition.items() if element not in unseen) / self.order
+        if round(n_seen) != expected_atoms(self.f_sq, composition, self.radiation):
+            return {}
+        return {element: n / self.order for element, n in composition.items()}
+
     def differences_from_composition(self) -> dict[str, tuple[float, float]]:
         """Element -> (found, given) atoms per asymmetric unit, where they differ by half an atom.
 
         Empty as well where no composition was given, or one that the volume forbids. Hydrogen
         counts for neutrons alone.
         """
-        if not self.composition:
+        given = self.contents_that_fit()
+        if not given:
             return {}
         unseen = frozenset() if self.radiation == "neutron" else HYDROGENS
+        found = {e: n / self.order for e, n in cell_contents(self.structure).items()}
         given, found = (
-            {e: n / self.order for e, n in contents.items() if e not in unseen}
-            for contents in (self.composition, cell_contents(self.structure))
+            {e: n for e, n in contents.items() if e not in unseen} for contents in (given, found)
         )
-        if round(sum(given.values())) != expected_atoms(
-            self.f_sq, self.composition, self.radiation
-        ):
-            return {}
         return {
             element: (found.get(element, 0.0), given.get(element, 0.0))
             for element in sorted({*found, *given})

@@ -32,7 +32,7 @@ from phai_cctbx.refinement.difference_atoms import U_PRUNE
 from phai_cctbx.refinement.disorder_judgement import disorder_line, with_occupancies
 from phai_cctbx.refinement.few_reflections import contents_doubts, prediction_doubts
 from phai_cctbx.refinement.least_squares import RefinementResult
-from phai_cctbx.refinement.trial_model import TrialModel, cell_contents, expected_atoms
+from phai_cctbx.refinement.trial_model import TrialModel, cell_contents
 
 logger = logging.getLogger(__name__)
 
@@ -183,11 +183,11 @@ def _unexplained_density(model: TrialModel, peak: float, hole: float) -> list[st
 
 def _atoms_amiss(model: TrialModel, too_many: bool = True) -> list[str]:
     """Far fewer (or more) atoms than the composition, where there is one that fits the volume."""
-    composition = model.composition or {}
     unseen = frozenset() if model.radiation == "neutron" else HYDROGENS
-    given = sum(n for element, n in composition.items() if element not in unseen) / model.order
-    if round(given) != expected_atoms(model.f_sq, composition, model.radiation):
+    contents = model.contents_that_fit()
+    if not contents:
         return []
+    given = sum(n for element, n in contents.items() if element not in unseen)
     scatterers = model.structure.scatterers()
     found = sum(scatterers[i].weight() for i in model.heavy_atoms())
     surplus = found - given
