@@ -29,6 +29,7 @@ from phai_cctbx.training.dimers import INVERSION, MIRROR, TWOFOLD, joined
 from phai_cctbx.training.elements import ATOMIC_NUMBERS
 from phai_cctbx.training.molecules import Kind, Molecule, in_symmetry_frame, write_library
 from phai_cctbx.training.smiles_grammar import (
+    CHIRAL_SHARE,
     MINERAL_ANIONS,
     MINERAL_CATIONS,
     SMALL_ANIONS,
@@ -40,7 +41,7 @@ from phai_cctbx.version import __version__
 
 logger = logging.getLogger(__name__)
 
-MASTER_PHIL = """
+MASTER_PHIL = f"""
 library = molecules.npz
   .type = path
   .help = File to write
@@ -50,6 +51,9 @@ n = 12000
 seed = 1
   .type = int(value_min=0)
   .help = Seed of all random numbers
+chiral_share = {CHIRAL_SHARE}
+  .type = float(value_min=0, value_max=1)
+  .help = Amino acids, peptides and sugars among the neutral molecules
 """
 
 #: Shares of what the grammar is asked for.
@@ -205,10 +209,10 @@ def random_complex(builder: ComplexBuilder) -> Molecule | None:
     return framed(numbers, coordinates, Kind.COMPLEX, charge)
 
 
-def library(n: int, seed: int) -> Iterator[Molecule]:
+def library(n: int, seed: int, chiral_share: float = CHIRAL_SHARE) -> Iterator[Molecule]:
     """Counter ions and solvents, then `n` random molecules, reproducibly."""
     rng = np.random.default_rng(seed)
-    grammar = MoleculeGrammar(rng)
+    grammar = MoleculeGrammar(rng, chiral_share)
     yield from small_molecules()
     builder = ComplexBuilder(ligands(grammar, n_ligands(n)), rng)
     kinds, shares = list(SHARES), list(SHARES.values())
@@ -261,8 +265,8 @@ Makes the library of molecules that artificial crystals are built from.
     def run(self):
         """Write the library."""
         with log_to(self.logger), rdBase.BlockLogs():
-            n, seed = self.params.n, self.params.seed
-            molecules = list(tqdm(library(n, seed), total=n, disable=None))
+            n, seed, share = self.params.n, self.params.seed, self.params.chiral_share
+            molecules = list(tqdm(library(n, seed, share), total=n, disable=None))
             write_library(self.params.library, molecules)
             logger.info("%s: %d molecules, seed %d", self.params.library, len(molecules), seed)
 

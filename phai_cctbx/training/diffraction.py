@@ -41,6 +41,8 @@ class Experiment:
         that a crystal is never shown twice; displacements vary by `U_VARIATION` with it.
     polarity : float
         Electrons that a bond moves, per unit of the difference in electronegativity: `polarised`.
+    overloads : float
+        Largest share of reflections absent because the detector was saturated.
     """
 
     d_min: tuple[float, float] = (1.8, 2.3)
@@ -48,7 +50,14 @@ class Experiment:
     noise: float = 0.1
     strain: float = 0.03
     polarity: float = 0.0
+    overloads: float = 0.15
 
+
+#: Share of the crystals that were measured for too long: up to `Experiment.overloads` of their
+#: reflections, mostly few, the strongest ones, are missing. Measured data sets often lack them.
+OVERLOADED_SHARE = 0.3
+#: Standard deviation of the logarithm of an intensity when it is decided what is too strong.
+OVERLOAD_SPREAD = 0.5
 
 #: Share of the crystals of which nothing is missing at random; the others draw their share
 #: uniformly up to `Experiment.missing`.
@@ -58,7 +67,9 @@ COMPLETE_SHARE = 0.4
 U_VARIATION = 0.3
 
 #: Amplitudes as calculated, complete to 2 A: the test of the design document.
-CALCULATED_2A = Experiment(d_min=(2.0, 2.0), missing=0.0, noise=0.0, strain=0.0)
+CALCULATED_2A = Experiment(
+    d_min=(2.0, 2.0), missing=0.0, noise=0.0, strain=0.0, overloads=0.0
+)
 
 
 @dataclass(frozen=True)
@@ -206,6 +217,26 @@ def structure_factors(batch: Batch) -> Tensor:
     return (waves * f[:, None]).sum(-1)
 
 
+def overloaded(
+    amplitude: Tensor, batch: Batch, largest_share: float, generator: torch.Generator
+) -> Tensor:
+    """Which reflections saturate the detector: bool, shape (b, n).
+
+    What it counts goes with |F|^2 and, at low angles, with the Lorentz factor, 1 / d*.
+    """
+    (b, n), device = amplitude.shape, amplitude.device
+
+    def uniform(*shape):
+        return torch.rand(shape, generator=generator, device=device)
+
+    share = largest_share * uniform(b, 1).square() * (uniform(b, 1) < OVERLOADED_SHARE)
+    n_lost = torch.round(share * batch.mask.sum(1, keepdim=True))
+    spread = OVERLOAD_SPREAD * torch.randn(b, n, generator=generator, device=device)
+    intensity = 2.0 * torch.log(amplitude + 1e-6) - torch.log(batch.d_star + 1e-6) + spread
+    rank = intensity.argsort(1, descending=True).argsort(1)
+    return rank < n_lost
+
+
 def diffract(batch: Batch, experiment: Experiment, generator: torch.Generator) -> Diffraction:
     """Amplitudes as measured, normalised, with the true phases.
 
@@ -218,6 +249,10 @@ def diffract(batch: Batch, experiment: Experiment, generator: torch.Generator) -
     """
     f_calc = structure_factors(batch) * batch.mask[:, None]
     amplitude = torch.sqrt(f_calc.square().sum(1))
+    if experiment.overloads > 0.0:
+        lost = overloaded(amplitude, batch, experiment.overloads, generator)
+        batch = replace(batch, mask=batch.mask * ~lost)
+        amplitude, f_calc = amplitude * batch.mask, f_calc * batch.mask[:, None]
     device = amplitude.device
     level = experiment.noise * torch.rand(len(amplitude), 1, generator=generator, device=device)
     error = torch.randn(amplitude.shape, generator=generator, device=device)

@@ -77,6 +77,24 @@ SIDE_CHAINS = (
     "CC(N)=O", "CCC(N)=O", "Cc&1ccccc&1", "Cc&1ccc(O)cc&1", "Cc&1c[nH]c&2ccccc&1&2",
     "Cc&1cnc[nH]&1", "CCCCN", "CCCNC(N)=N",
 )  # fmt: skip
+#: Sugars and cyclitols, head at the anomeric carbon; a place takes one of `SUGAR_ENDS`.
+SUGARS = {
+    "C&1OC(C{})C{}C{}C&1{}": 5, "C&1OC(C)C{}C{}C&1{}": 1.5, "C&1OC(C(=O)O)C{}C{}C&1{}": 0.7,
+    "C&1OCC{}C{}C&1{}": 2, "C&1OC(CO)C{}C&1{}": 3, "C&1(CO)OC(CO)C{}C&1{}": 1.5,
+    "C&1(CO)OCC{}C{}C&1{}": 1, "C&1C{}C{}C{}C{}C&1{}": 1.2, "CC{}C{}C{}CO": 1, "CC{}C{}C(=O)O": 0.6,
+}  # fmt: skip
+SUGAR_ENDS = {"(O)": 30, "(OC(C)=O)": 2, "(OC)": 2, "": 2, "(N)": 1, "(NC(C)=O)": 2, "(F)": 0.6}
+#: What a sugar is bonded to; it takes the place of the braces.
+SUGAR_HEADS = {
+    "O{}": 8, "CO{}": 3, "N{}": 0.5, "n&1({})ccc(=O)[nH]c&1=O": 1, "n&1({})ccc(N)nc&1=O": 0.7,
+    "n&1({})cnc&2c(N)ncnc&1&2": 1, "S{}": 0.3,
+}  # fmt: skip
+#: Atoms of one sugar, about; of two, share of those bonded by both anomeric carbons.
+SUGAR_SIZE, ANOMERIC_SHARE = 10, 0.25
+#: Shares of open chains, and of amino acids, peptides and sugars, among the neutral molecules.
+CHAIN_SHARE, CHIRAL_SHARE = 0.08, 0.12
+#: Of the latter.
+PEPTIDE_SHARE = 0.6
 #: Organic cations: heads that a branch follows, or whole ions.
 CATIONS = {
     "[NH3+]C{}": 4, "[NH3+]CC{}": 2, "[NH3+]c&1ccc{}cc&1": 3, "[nH+]&1ccc{}cc&1": 5,
@@ -152,10 +170,12 @@ class MoleculeGrammar:
     Parameters
     ----------
     rng : numpy.random.Generator
+    chiral_share : float
+        Of amino acids, peptides and sugars among the neutral molecules.
     """
 
-    def __init__(self, rng: np.random.Generator):
-        self.rng = rng
+    def __init__(self, rng: np.random.Generator, chiral_share: float = CHIRAL_SHARE):
+        self.rng, self.chiral_share = rng, chiral_share
         self._next_ring = 10
 
     def _pick(self, table: dict[str, float]) -> str:
@@ -223,13 +243,31 @@ class MoleculeGrammar:
         head = "N" if kind < 0.7 else ("CC(=O)N" if kind < 0.85 else "CC(C)(C)OC(=O)N")
         return head + "N".join(residues) + ("O" if self.rng.random() < 0.5 else "OC")
 
+    def sugar(self, budget: int) -> str:
+        """A sugar, glycoside, nucleoside or disaccharide."""
+        further = self._one_sugar() if budget >= 2 * SUGAR_SIZE else None
+        if further and self.rng.random() < ANOMERIC_SHARE:
+            return f"O({further}){self._one_sugar()}"
+        sugar = self._one_sugar(further and f"(O{further})")
+        return self._rings_closed(self._pick(SUGAR_HEADS)).replace("{}", sugar)
+
+    def _one_sugar(self, substituent: str | None = None) -> str:
+        """A sugar, head first, its places filled; one of them with the given substituent."""
+        sugar = self._rings_closed(self._pick(SUGARS))
+        places = sugar.count("{}")
+        chosen = self.rng.integers(places)
+        for place in range(places):
+            given = substituent if place == chosen else None
+            sugar = sugar.replace("{}", given or self._pick(SUGAR_ENDS), 1)
+        return sugar
+
     def neutral(self, budget: int) -> str:
         """A neutral molecule of about `budget` heavy atoms."""
         self._next_ring = 10
         kind = self.rng.random()
-        if kind < 0.84:
-            return self.ring(budget)
-        return self.chain(budget) if kind < 0.92 else self.peptide(budget)
+        if kind < self.chiral_share:
+            return (self.peptide if self.rng.random() < PEPTIDE_SHARE else self.sugar)(budget)
+        return (self.chain if kind < self.chiral_share + CHAIN_SHARE else self.ring)(budget)
 
     def ion(self, budget: int, charge: int) -> str:
         """An organic cation (`charge` 1) or anion (-1)."""

@@ -80,6 +80,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--d-min", type=float, nargs=2, default=experiment.d_min)
     p.add_argument("--missing", type=float, default=experiment.missing)
     p.add_argument("--noise", type=float, default=experiment.noise)
+    p.add_argument("--overloads", type=float, default=experiment.overloads)
     p.add_argument("--polarity", type=float, default=experiment.polarity)
     p.add_argument("--budget", type=float, default=1.0e6, help="size of a batch, A^6")
     p.add_argument("--largest-batch", type=int, default=32)
@@ -110,8 +111,9 @@ def main(arguments: list[str] | None = None) -> None:
         config,
         pools,
         Experiment(
-            tuple(options.d_min), options.missing, options.noise, polarity=options.polarity
-        ),
+            tuple(options.d_min), options.missing, options.noise,
+            polarity=options.polarity, overloads=options.overloads,
+        ),  # fmt: skip
         Schedule(options.minutes, options.learning_rate, final_share=options.final_share),
         options.seed,
         device,

@@ -209,3 +209,18 @@ def test_pool_file_keeps_crystals(crystals, tmp_path):
         np.testing.assert_allclose(before.sites, after.sites, atol=1e-6)
         np.testing.assert_array_equal(before.atomic_numbers, after.atomic_numbers)
         np.testing.assert_allclose(before.u_iso, after.u_iso, atol=1e-6)
+
+
+def test_sugars_and_peptides_are_as_many_as_asked():
+    from rdkit import Chem
+
+    from phai_cctbx.training.smiles_grammar import MoleculeGrammar
+
+    grammar = MoleculeGrammar(np.random.default_rng(0), chiral_share=1.0)
+    chiral = [Chem.MolFromSmiles(grammar.neutral(20)) for _ in range(60)]
+    assert all(molecule is not None for molecule in chiral)
+    pattern = Chem.MolFromSmarts("[C;R](O)[C;R]([O,N,H])[C;R]O")
+    sugars = sum(molecule.HasSubstructMatch(pattern) for molecule in chiral)
+    amides = sum(molecule.HasSubstructMatch(Chem.MolFromSmarts("NCC(=O)")) for molecule in chiral)
+    assert sugars >= 12 and amides >= 25
+    assert max(molecule.GetNumHeavyAtoms() for molecule in chiral) < 60

@@ -89,9 +89,21 @@ def test_missing_reflections_stay_within_the_share():
         assert measured(hkl, inverse_d, 0.3, rng).mean() > 0.6
 
 
+def test_overloads_are_the_strongest_reflections():
+    batch = collate([artificial(14)] * 200, CALCULATED_2A, 3.0, np.random.default_rng(0))
+    saturated = Experiment((2.0, 2.0), missing=0.0, noise=0.0, strain=0.0, overloads=0.15)
+    found = diffract(batch, saturated, torch.Generator().manual_seed(0))
+    lost = batch.mask.bool() & ~found.batch.mask.bool()
+    share = lost.sum(1) / batch.mask.sum(1)
+    assert 0.5 < (share == 0.0).float().mean() < 0.9 and 0.1 < share.max() < 0.16
+    amplitude = structure_factors(batch).square().sum(1).sqrt()
+    assert amplitude[lost].mean() > 1.5 * amplitude[batch.mask.bool()].mean()
+    assert found.e_value[lost].abs().max() == found.f_sq[lost].abs().max() == 0.0
+
+
 def test_noise_moves_amplitudes_as_asked():
     batch = collate([artificial(14)], CALCULATED_2A, 3.0, np.random.default_rng(0))
-    noisy = Experiment(d_min=(2.0, 2.0), missing=0.0, noise=0.2)
+    noisy = Experiment(d_min=(2.0, 2.0), missing=0.0, noise=0.2, overloads=0.0)
     true = structure_factors(batch).square().sum(1).sqrt()
     found = diffract(batch, noisy, torch.Generator().manual_seed(1)).f_sq.sqrt()
     deviation = ((found - true).square().mean() / true.square().mean()).sqrt().item()
