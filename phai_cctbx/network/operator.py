@@ -18,9 +18,7 @@ A pointwise function of maps is a convolution of structure factors: triplets,
 quartets, positivity and atomicity live in q.
 
 The output is a complex number per reflection: its argument the phase, its
-modulus kappa the concentration of a von Mises distribution about it. Large
-kappa grow as their logarithm alone, so that one crystal of few reflections that
-is wrong and sure of it does not outweigh all others of a batch.
+modulus kappa the concentration of a von Mises distribution about it.
 """
 
 from __future__ import annotations
@@ -34,8 +32,6 @@ from torch import Tensor, nn
 D_STAR_MAX = 1.0
 N_RADIAL = 24
 N_SCALAR_FEATURES = N_RADIAL + 8
-#: kappa above this grow as their logarithm.
-LINEAR_KAPPA = 30.0
 
 
 @dataclass(frozen=True)
@@ -59,12 +55,6 @@ class OperatorConfig:
 
     def as_dict(self) -> dict:
         return asdict(self)
-
-
-def saturated(output: Tensor) -> Tensor:
-    """`output`, shape (b, k, n), its moduli m replaced by K log(1 + m / K)."""
-    relative = torch.sqrt(output.square().sum(1, keepdim=True) + 1e-6) / LINEAR_KAPPA
-    return output * (torch.log1p(relative) / relative)
 
 
 class FourierLayer(nn.Module):
@@ -211,4 +201,4 @@ class FourierOperator(nn.Module):
             x, scalars = layer(x, scalars, basis, weights, mask)
         unit = x * torch.rsqrt(x.square().sum(1, keepdim=True).mean(-1, keepdim=True) + 1e-4)
         kappa = nn.functional.softplus(self.kappa_out(scalars)).transpose(1, 2)
-        return saturated(self.phase_out(unit)[..., 0] * kappa) * mask[:, None]
+        return self.phase_out(unit)[..., 0] * kappa * mask[:, None]

@@ -21,7 +21,7 @@ from scipy import special
 from cctbx import miller
 from cctbx.array_family import flex
 
-from phai_cctbx.phasing.density_modification import SymmetricMap, eliminate_low_density
+from phai_cctbx.phasing.density_modification import eliminate_low_density
 from phai_cctbx.phasing.normalisation import unique_amplitudes
 from phai_cctbx.phasing.peak_model import CONVINCING, PeakModel
 from phai_cctbx.phasing.result import PhasingResult
@@ -68,12 +68,11 @@ def extend_phases(
     """
     began = time.monotonic()
     model = PeakModel(unique_amplitudes(f_obs_full), composition)
-    grid = SymmetricMap(model.f_obs)
     rng = np.random.default_rng(seed)
     grown = []
     for number, candidate in enumerate((phasing_result, *phasing_result.alternatives)):
         known = _known(model.f_obs, candidate)
-        for way, phases in _ways(model, grid, known, rng):
+        for way, phases in _ways(model, known, rng):
             result = model.result(
                 phases,
                 candidate.strategy,
@@ -136,14 +135,14 @@ def _known(f_obs, candidate):
     return known
 
 
-def _ways(model, grid, known, rng):
+def _ways(model, known, rng):
     """(name, phases of all reflections), the cheapest first."""
     peaks = model.peaks(model.e_map(known))
     yield "peaks", _recycled(model, peaks)
     if np.all(known != 0):
         yield "the phases as they are", np.angle(known)
     else:
-        outwards = _eliminate_outwards(model, grid, known)
+        outwards = _eliminate_outwards(model, known)
         yield "low-density elimination", outwards
         yield "low-density elimination and peaks", model.recycle(outwards)[0]
     for _ in range(_OMISSIONS):
@@ -156,33 +155,39 @@ def _recycled(model, peaks):
     return model.recycle(np.angle(model.e_calc(peaks)))[0]
 
 
-def _eliminate_outwards(model, grid, known):
+def _eliminate_outwards(model, known):
     """Phases of all reflections from those known, a shell of the next resolution at a time.
 
     Low-density elimination of the map so far gives phases to what lies a little further out;
     amplitudes are weighted by how well the modified density explains them (Sim), known phases keep
-    half of their say.
+    half of their say, and missing reflections are what the modified density makes of them.
     """
-    d = model.f_obs.d_spacings().data().as_numpy_array()
-    amplitudes = model.f_obs.data().as_numpy_array()
-    held = known != 0
-    f = amplitudes * known
+    measured = np.arange(model.everything.size()) < model.n_measured
+    d = model.everything.d_spacings().data().as_numpy_array()
+    amplitudes, fixed = np.zeros(len(d)), np.zeros(len(d), dtype=complex)
+    amplitudes[measured] = model.f_obs.data().as_numpy_array()
+    fixed[measured] = amplitudes[measured] * known
+    held = fixed != 0
+    centric = model.everything.centric_flags().data().as_numpy_array()
+    f = fixed
     limit = d[held].min()
     while limit > d.min():
         limit = max(limit - SHELL_STEP, d.min())
         within = d >= limit
         for _ in range(CYCLES_PER_SHELL):
-            f_modified = grid.analysis(eliminate_low_density(grid.synthesis(f)))
-            weight = _sim_weight(model, amplitudes, np.abs(f_modified), within)
-            f = np.where(within, amplitudes * weight * np.exp(1j * np.angle(f_modified)), 0)
-            f = np.where(held & within, (f + amplitudes * known) / 2, f)
-    return np.angle(f)
+            f_modified = model.grid.analysis(eliminate_low_density(model.grid.synthesis(f)))
+            weight = _sim_weight(centric, amplitudes, np.abs(f_modified), within & measured)
+            turned = amplitudes * weight * np.exp(1j * np.angle(f_modified))
+            f = np.where(measured, turned, f_modified)
+            f = np.where(within, f, 0)
+            f = np.where(held & within, (f + fixed) / 2, f)
+    return np.angle(f[measured])
 
 
-def _sim_weight(model, amplitudes, modified, within):
+def _sim_weight(centric, amplitudes, modified, within):
     """Expected cosine of the phase error of structure factors of a modified map, shape (n,)."""
     scale = np.sum((amplitudes * modified)[within]) / np.sum(modified[within] ** 2)
     modified = scale * modified
     misfit = np.mean((amplitudes - modified)[within] ** 2)
     x = amplitudes * modified / max(misfit, np.finfo(float).tiny)
-    return np.where(model.centric, np.tanh(x / 2), special.i1e(x) / special.i0e(x))
+    return np.where(centric, np.tanh(x / 2), special.i1e(x) / special.i0e(x))

@@ -99,9 +99,13 @@ class PeakModel:
             symmetry_flags=maptbx.use_space_group_symmetry, resolution_factor=1 / 3
         )
         self._tags = self._gridding.tags()
-        self._grid = SymmetricMap(f_obs)
-        self._indices = np.array(f_obs.indices(), dtype=int)
-        self._root_epsilon = np.sqrt(f_obs.epsilons().data().as_numpy_array())
+        missing = f_obs.complete_set().lone_set(f_obs)
+        #: Measured reflections, then missing ones.
+        self.everything = f_obs.set(indices=f_obs.indices().concatenate(missing.indices()))
+        self.n_measured = f_obs.size()
+        self.grid = SymmetricMap(self.everything)
+        self._indices = np.array(self.everything.indices(), dtype=int)
+        self._root_epsilon = np.sqrt(self.everything.epsilons().data().as_numpy_array())
         # More than needed: atoms on special positions fill less of the cell.
         self._max_peaks = 2 + 2 * self.n_atoms // f_obs.space_group().order_z()
         self._search = maptbx.peak_search_parameters(
@@ -135,11 +139,27 @@ class PeakModel:
             n_in_cell += structure.scatterers()[-1].multiplicity()
         return structure
 
+    def atoms(self, factors: np.ndarray) -> xray.structure:
+        """Peaks of the map of some factors (see `e_map`), missing reflections calculated."""
+        structure = self.peaks(self.e_map(factors))
+        if len(self._indices) == self.n_measured:
+            return structure
+        e_calc, calculated = self._calculated(structure)
+        used = factors != 0
+        sigma_a = _sigma_a(self.e_values[used], np.abs(e_calc[used]))
+        return self.peaks(self.e_map(factors, sigma_a * calculated))
+
     def e_calc(self, structure: xray.structure) -> np.ndarray:
         """Structure factors of point atoms over sqrt(epsilon), <|E|^2> = 1."""
+        return self._calculated(structure)[0]
+
+    def _calculated(self, structure: xray.structure) -> tuple[np.ndarray, np.ndarray]:
+        """The same, and those of the missing reflections on their scale."""
         sites, weights = _all_copies(structure)
         e_calc = _point_structure_factors(self._indices, sites, weights) / self._root_epsilon
-        return e_calc / np.sqrt(max(np.mean(np.abs(e_calc) ** 2), np.finfo(float).tiny))
+        mean_square = np.mean(np.abs(e_calc[: self.n_measured]) ** 2)
+        e_calc /= np.sqrt(max(mean_square, np.finfo(float).tiny))
+        return e_calc[: self.n_measured], e_calc[self.n_measured :]
 
     def judge(self, phases: np.ndarray, seed: int = 0) -> Judgement:
         """Judge phases (radians, one per reflection) by the peaks of their E map."""
@@ -149,10 +169,10 @@ class PeakModel:
         for k in range(N_FOLDS):
             held_out = fold == k
             if held_out.any():
-                e_calc = self.e_calc(self.peaks(self.e_map(np.where(held_out, 0, unit))))
+                e_calc = self.e_calc(self.atoms(np.where(held_out, 0, unit)))
                 predicted[held_out] = np.abs(e_calc[held_out])
-        full = self.e_calc(self.peaks(self.e_map(unit)))
-        sigma_a = np.sqrt(max(0.0, _correlation(self.e_values**2, predicted**2)))
+        full = self.e_calc(self.atoms(unit))
+        sigma_a = _sigma_a(self.e_values, predicted)
         confidence = self.figure_of_merit(full, sigma_a) * np.cos(np.angle(full) - phases)
         return Judgement(
             cc_held_out=_correlation(self.e_values, predicted),
@@ -193,9 +213,11 @@ class PeakModel:
 
     def _eliminate(self, phases):
         f_obs = self.f_obs.data().as_numpy_array()
+        missing = np.zeros(len(self._indices) - self.n_measured)
         for _ in range(_POLISHING_CYCLES):
-            density = self._grid.synthesis(f_obs * np.exp(1j * phases))
-            phases = np.angle(self._grid.analysis(eliminate_low_density(density)))
+            f = np.concatenate([f_obs * np.exp(1j * phases), missing])
+            modified = self.grid.analysis(eliminate_low_density(self.grid.synthesis(f)))
+            phases, missing = np.angle(modified[: self.n_measured]), modified[self.n_measured :]
         return phases
 
     def result(self, phases: np.ndarray, strategy: str, seed: int, **figures) -> PhasingResult:
@@ -228,21 +250,36 @@ class PeakModel:
             Their correlation of |E_obs| with |E_calc|, nothing held out.
         """
         weight = np.ones(len(phases))
+        missing = None
         best_cc, best_phases = -1.0, phases
         for _ in range(n_cycles):
-            e_calc = self.e_calc(self.peaks(self.e_map(weight * np.exp(1j * phases))))
+            peaks = self.peaks(self.e_map(weight * np.exp(1j * phases), missing))
+            e_calc, missing = self._calculated(peaks)
             cc = _correlation(self.e_values, np.abs(e_calc))
             if cc < best_cc + _MIN_GAIN:
                 break
             phases = np.angle(e_calc)
             best_cc, best_phases = cc, phases
-            sigma_a = np.sqrt(max(0.0, _correlation(self.e_values**2, np.abs(e_calc) ** 2)))
+            sigma_a = _sigma_a(self.e_values, np.abs(e_calc))
             weight = self.figure_of_merit(e_calc, sigma_a)
+            missing = sigma_a * missing
         return best_phases, best_cc
 
-    def e_map(self, factors: np.ndarray) -> miller.array:
-        """Map coefficients |E_obs| * factors, factors being weight * exp(i phase)."""
-        return self.e_obs.array(data=flex.complex_double(self.e_values * factors))
+    def e_map(self, factors: np.ndarray, missing: np.ndarray | None = None) -> miller.array:
+        """Map coefficients |E_obs| * factors, factors being weight * exp(i phase).
+
+        Parameters
+        ----------
+        factors : numpy.ndarray, shape (n_measured,)
+        missing : numpy.ndarray, optional
+            Coefficients of the missing reflections; zero by default.
+        """
+        coefficients = self.e_values * factors
+        if missing is None:
+            return self.e_obs.array(data=flex.complex_double(coefficients))
+        return self.everything.array(
+            data=flex.complex_double(np.concatenate([coefficients, missing]))
+        )
 
 
 def _atoms_per_cell(f_obs, composition):
@@ -276,6 +313,11 @@ def _point_structure_factors(indices, sites, weights):
     rows, row_of = np.unique(offsets[:, [first, second]], axis=0, return_inverse=True)
     of_rows = waves[first][rows[:, 0]] * waves[second][rows[:, 1]] * weights
     return (of_rows @ waves[along].T)[row_of.ravel(), offsets[:, along]]
+
+
+def _sigma_a(e_obs, e_calc):
+    """Root of the correlation of squared amplitudes: the share of the structure that is right."""
+    return np.sqrt(max(0.0, _correlation(e_obs**2, e_calc**2)))
 
 
 def _correlation(first, second):
