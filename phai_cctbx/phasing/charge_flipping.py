@@ -61,24 +61,23 @@ class CompletedFlipping(charge_flipping.weak_reflection_improved_iterator):
     def compute_electron_density_map(self):
         """Of measured and missing reflections."""
         measured = self.f_calc
-        self.f_calc = measured.customized_copy(
-            indices=measured.indices().concatenate(self.missing.indices()),
-            data=measured.data().concatenate(self._g_missing),
-        )
+        data = measured.data().concatenate(self._g_missing)
+        self.f_calc = self._with_missing(measured).array(data=data)
         super().compute_electron_density_map()
         self.f_calc = measured
 
     def compute_structure_factors(self):
         """Of the flipped map: `_g` where measured, `_g_missing` elsewhere."""
         measured = self.f_obs
-        self.f_obs = measured.set(
-            indices=measured.indices().concatenate(self.missing.indices())
-        )
+        self.f_obs = self._with_missing(measured)
         super().compute_structure_factors()
         self.f_obs = measured
         g = self._g.data()
         self._g = measured.array(data=g[: measured.size()])
         self._g_missing = g[measured.size() :]
+
+    def _with_missing(self, measured: miller.set) -> miller.set:
+        return measured.set(indices=measured.indices().concatenate(self.missing.indices()))
 
 
 class ChargeFlippingPhaser:
@@ -136,12 +135,15 @@ class ChargeFlippingPhaser:
         model = PeakModel(unique_amplitudes(f_obs), self.composition)
         e_p1 = _normalised_in_p1(model.f_obs)
         missing = e_p1.complete_set().lone_set(e_p1)
-        nothing = missing.select(flex.bool(missing.size(), False))
         rng = np.random.default_rng(self.seed)
         candidates = []
         for start in range(self.n_starts):
             # either way finds structures that the other one does not
-            best = self._one_start(model, e_p1, missing if start % 2 else nothing, rng)
+            if start % 2 and missing.size():
+                flipping = CompletedFlipping(missing)
+            else:
+                flipping = charge_flipping.weak_reflection_improved_iterator()
+            best = self._one_start(model, e_p1, flipping, rng)
             candidates.append(best)
             logger.info(
                 "Charge flipping, start %d: held-out correlation %.3f",
@@ -169,9 +171,8 @@ class ChargeFlippingPhaser:
             alternatives=tuple(candidates[1 : 1 + _N_ALTERNATIVES]),
         )
 
-    def _one_start(self, model, e_p1, missing, rng):
+    def _one_start(self, model, e_p1, flipping, rng):
         """The best judged phases along one run of charge flipping."""
-        flipping = CompletedFlipping(missing)
         flipping.start(e_p1, flex.double(rng.uniform(0, 2 * np.pi, e_p1.size())))
         for _ in range(_SETTLING_CYCLES):
             flipping.delta = DELTA_OVER_SIGMA * flipping.rho_map.sigma()

@@ -21,7 +21,6 @@ from scipy import special
 from cctbx import miller
 from cctbx.array_family import flex
 
-from phai_cctbx.phasing.density_modification import eliminate_low_density
 from phai_cctbx.phasing.normalisation import unique_amplitudes
 from phai_cctbx.phasing.peak_model import CONVINCING, PeakModel
 from phai_cctbx.phasing.result import PhasingResult
@@ -162,32 +161,29 @@ def _eliminate_outwards(model, known):
     amplitudes are weighted by how well the modified density explains them (Sim), known phases keep
     half of their say, and missing reflections are what the modified density makes of them.
     """
-    measured = np.arange(model.everything.size()) < model.n_measured
+    n = model.n_measured
     d = model.everything.d_spacings().data().as_numpy_array()
-    amplitudes, fixed = np.zeros(len(d)), np.zeros(len(d), dtype=complex)
-    amplitudes[measured] = model.f_obs.data().as_numpy_array()
-    fixed[measured] = amplitudes[measured] * known
-    held = fixed != 0
-    centric = model.everything.centric_flags().data().as_numpy_array()
-    f = fixed
-    limit = d[held].min()
+    amplitudes = model.f_obs.data().as_numpy_array()
+    held = known != 0
+    f = np.concatenate([amplitudes * known, np.zeros(len(d) - n)])
+    limit = d[:n][held].min()
     while limit > d.min():
         limit = max(limit - SHELL_STEP, d.min())
         within = d >= limit
         for _ in range(CYCLES_PER_SHELL):
-            f_modified = model.grid.analysis(eliminate_low_density(model.grid.synthesis(f)))
-            weight = _sim_weight(centric, amplitudes, np.abs(f_modified), within & measured)
-            turned = amplitudes * weight * np.exp(1j * np.angle(f_modified))
-            f = np.where(measured, turned, f_modified)
-            f = np.where(within, f, 0)
-            f = np.where(held & within, (f + fixed) / 2, f)
-    return np.angle(f[measured])
+            f_modified = model.without_low_density(f)
+            of_measured = f_modified[:n]
+            weight = _sim_weight(model, amplitudes, np.abs(of_measured), within[:n])
+            turned = amplitudes * weight * np.exp(1j * np.angle(of_measured))
+            turned = np.where(held, (turned + amplitudes * known) / 2, turned)
+            f = np.where(within, np.concatenate([turned, f_modified[n:]]), 0)
+    return np.angle(f[:n])
 
 
-def _sim_weight(centric, amplitudes, modified, within):
+def _sim_weight(model, amplitudes, modified, within):
     """Expected cosine of the phase error of structure factors of a modified map, shape (n,)."""
     scale = np.sum((amplitudes * modified)[within]) / np.sum(modified[within] ** 2)
     modified = scale * modified
     misfit = np.mean((amplitudes - modified)[within] ** 2)
     x = amplitudes * modified / max(misfit, np.finfo(float).tiny)
-    return np.where(centric, np.tanh(x / 2), special.i1e(x) / special.i0e(x))
+    return np.where(model.centric, np.tanh(x / 2), special.i1e(x) / special.i0e(x))

@@ -103,7 +103,7 @@ class PeakModel:
         #: Measured reflections, then missing ones.
         self.everything = f_obs.set(indices=f_obs.indices().concatenate(missing.indices()))
         self.n_measured = f_obs.size()
-        self.grid = SymmetricMap(self.everything)
+        self._grid = SymmetricMap(self.everything)
         self._indices = np.array(self.everything.indices(), dtype=int)
         self._root_epsilon = np.sqrt(self.everything.epsilons().data().as_numpy_array())
         # More than needed: atoms on special positions fill less of the cell.
@@ -211,12 +211,16 @@ class PeakModel:
         before, after = self.judge(phases), self.judge(polished)
         return polished if after.cc_held_out > before.cc_held_out - _CC_WIDTH else phases
 
+    def without_low_density(self, f: np.ndarray) -> np.ndarray:
+        """Structure factors of `everything`, shape (n,), after one low-density elimination."""
+        return self._grid.analysis(eliminate_low_density(self._grid.synthesis(f)))
+
     def _eliminate(self, phases):
         f_obs = self.f_obs.data().as_numpy_array()
         missing = np.zeros(len(self._indices) - self.n_measured)
         for _ in range(_POLISHING_CYCLES):
             f = np.concatenate([f_obs * np.exp(1j * phases), missing])
-            modified = self.grid.analysis(eliminate_low_density(self.grid.synthesis(f)))
+            modified = self.without_low_density(f)
             phases, missing = np.angle(modified[: self.n_measured]), modified[self.n_measured :]
         return phases
 

@@ -102,6 +102,9 @@ missing = 0.2
 noise = 0.08
   .type = float(value_min=0)
   .help = Largest relative error of an amplitude
+overloads = 0.15
+  .type = float(value_min=0, value_max=0.9)
+  .help = Largest share of reflections, the strongest, that a saturated detector loses
 polarity = 0
   .type = float(value_min=0)
   .help = Electrons that a bond moves, per unit of the difference in electronegativity: 0 makes \
@@ -170,7 +173,9 @@ device = None
             trainer = Trainer(
                 config,
                 pools,
-                Experiment(tuple(p.d_min), p.missing, p.noise, polarity=p.polarity),
+                Experiment(
+                    tuple(p.d_min), p.missing, p.noise, polarity=p.polarity, overloads=p.overloads
+                ),
                 Schedule(p.minutes, p.learning_rate),
                 p.seed,
                 processes.device(kind),
