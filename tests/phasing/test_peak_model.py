@@ -90,3 +90,42 @@ def test_atoms_on_special_positions_fill_less_of_the_cell(random_crystal):
     assert structure.scatterers()[0].multiplicity() == 1
     copies = [scatterer.multiplicity() for scatterer in structure.scatterers()]
     assert sum(copies[:-1]) < 3 <= sum(copies)
+
+
+@pytest.fixture
+def without_strongest():
+    """Function: f_obs, share -> the same without so many of its strongest reflections."""
+
+    def leave_out(f_obs, share):
+        strongest = flex.sort_permutation(f_obs.data(), reverse=True)
+        return f_obs.select(strongest[int(share * f_obs.size()) :]).sort()
+
+    return leave_out
+
+
+@pytest.mark.parametrize("symbol", ["P 1 21/c 1", "P212121"])
+def test_peaks_explain_more_with_missing_reflections_calculated(
+    random_crystal, without_strongest, symbol
+):
+    _, f_obs, f_calc = random_crystal(symbol, n_atoms=12, d_min=1.2)
+    measured = without_strongest(f_obs, 0.1)
+    model = PeakModel(measured)
+    assert model.everything.size() == f_obs.size()
+    assert model.everything.indices()[: model.n_measured].all_eq(measured.indices())
+    factors = np.exp(1j * np.angle(f_calc.common_set(measured).data().as_numpy_array()))
+
+    def cc(structure):
+        return np.corrcoef(model.e_values, np.abs(model.e_calc(structure)))[0, 1]
+
+    left_out, calculated = cc(model.peaks(model.e_map(factors))), cc(model.atoms(factors))
+    assert left_out + 0.03 < calculated > 0.92
+
+
+def test_recycled_peaks_bear_strong_reflections_that_lack(
+    random_crystal, disturbed, without_strongest
+):
+    _, f_obs, f_calc = random_crystal("P212121", n_atoms=16)
+    measured = without_strongest(f_obs, 0.08)
+    f_measured = f_calc.common_set(measured)
+    recycled, _ = PeakModel(measured).recycle(disturbed(f_measured, 0.7))
+    assert r_of(recycled, measured, f_measured) > 0.95
