@@ -30,6 +30,10 @@ STRATEGIES = ("auto", "neural", "charge_flipping", "phai")
 JUDGED_D_MIN = 1.6
 #: Wrong phases do not convince down to this resolution (A); at 1.5 A some do.
 CONVINCING_D_MIN = 1.3
+#: Where neither strategy convinces, charge flipping goes on with starts that cost about as much
+#: as so many reflections in P 1 with one start (a minute). At 1.2 A one start in 10 to 25 finds a
+#: light-atom structure.
+FURTHER_STARTS_COST = 80_000
 #: Phases that leave out more than this share of the resolution are extended.
 _EXTENSION_SHARE = 1.05
 
@@ -43,7 +47,8 @@ class AutoPhaser:
       Otherwise the network phases the data to the resolution it knows, `extend_phases` grows its
       candidates to all reflections, and the result with more merit comes first: `cc_held_out`, the
       correlation of |E_obs| with |E_calc| of the strongest peaks, every reflection predicted
-      from a map without it, and what the strategy itself promised.
+      from a map without it, and what the strategy itself promised. Where neither convinces at
+      1.3 A or better, charge flipping goes on for about a minute.
     - Data that end before 1.6 A: the network, judged by its own confidence. Charge flipping is no
       alternative there.
     - Where the network cannot be used (no model, or none for the space group), charge flipping
@@ -78,6 +83,7 @@ class AutoPhaser:
         self.neural_options = _given(model=model, n_passes=n_passes, **common)
         self.charge_flipping_options = _given(composition=composition, **common)
         self.composition = composition
+        self.n_starts = n_starts
         self.seed = seed
 
     def __call__(self, f_obs: miller.array) -> PhasingResult:
@@ -94,9 +100,7 @@ class AutoPhaser:
         atoms_are_seen = f_obs.d_min() <= JUDGED_D_MIN
         if atoms_are_seen:
             results.append(self.charge_flipping(f_obs))
-            figures = results[0].figures_of_merit
-            convincing = figures["probability_right"] > CONVINCING or figures["n_agreeing"] >= 3
-            if convincing and f_obs.d_min() <= CONVINCING_D_MIN:
+            if _convinces(results[0], f_obs):
                 return _ranked(results, began)
             logger.info("Charge flipping alone does not convince: the network is asked.")
         try:
@@ -111,12 +115,21 @@ class AutoPhaser:
         if neural.f_phased.d_min() > _EXTENSION_SHARE * f_obs.d_min():
             logger.info("Phases to %.2f A grow to %.2f A.", neural.f_phased.d_min(), f_obs.d_min())
         results.append(extend_phases(f_obs, neural, self.composition, self.seed))
+        if self.n_starts is None and f_obs.d_min() <= CONVINCING_D_MIN:
+            if not _convinces(results[-1], f_obs):
+                results.append(self.charge_flipping(f_obs, **self._further_search(f_obs)))
         results.sort(key=merit, reverse=True)
         return _ranked(results, began)
 
-    def charge_flipping(self, f_obs: miller.array) -> PhasingResult:
-        """The answer of charge flipping alone."""
-        return ChargeFlippingPhaser(**self.charge_flipping_options)(f_obs)
+    def charge_flipping(self, f_obs: miller.array, **options) -> PhasingResult:
+        """The answer of charge flipping alone, with other options than at first."""
+        return ChargeFlippingPhaser(**{**self.charge_flipping_options, **options})(f_obs)
+
+    def _further_search(self, f_obs):
+        """Options of charge flipping from other random phases, for about a minute."""
+        n_starts = max(1, FURTHER_STARTS_COST // f_obs.expand_to_p1().size())
+        logger.info("The network does not convince either: %d starts more.", n_starts)
+        return {"n_starts": n_starts, "seed": self.seed + 1}
 
     def neural(self, f_obs: miller.array) -> PhasingResult:
         """The answer of the network alone."""
@@ -155,6 +168,13 @@ def make_phaser(strategy: str = "auto", **options):
             f"strategy={strategy} has no option {', '.join(unknown)}; it has {', '.join(known)}."
         )
     return phaser(**options)
+
+
+def _convinces(result, f_obs):
+    """Whether atoms predict the amplitudes so well, or starts agree so often, that it is solved."""
+    figures = result.figures_of_merit
+    sure = figures["probability_right"] > CONVINCING or figures.get("n_agreeing", 0) >= 3
+    return sure and f_obs.d_min() <= CONVINCING_D_MIN
 
 
 def _given(**options):

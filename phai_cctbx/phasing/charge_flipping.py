@@ -44,42 +44,6 @@ _ENOUGH_AGREE = 3
 _SAME_MAP = 0.95
 
 
-class CompletedFlipping(charge_flipping.weak_reflection_improved_iterator):
-    """Charge flipping in which missing reflections are what the flipped map makes of them.
-
-    Parameters
-    ----------
-    missing : cctbx.miller.set
-        Reflections that were not measured, in P 1.
-    """
-
-    def __init__(self, missing: miller.set):
-        super().__init__()
-        self.missing = missing
-        self._g_missing = flex.complex_double(missing.size())
-
-    def compute_electron_density_map(self):
-        """Of measured and missing reflections."""
-        measured = self.f_calc
-        data = measured.data().concatenate(self._g_missing)
-        self.f_calc = self._with_missing(measured).array(data=data)
-        super().compute_electron_density_map()
-        self.f_calc = measured
-
-    def compute_structure_factors(self):
-        """Of the flipped map: `_g` where measured, `_g_missing` elsewhere."""
-        measured = self.f_obs
-        self.f_obs = self._with_missing(measured)
-        super().compute_structure_factors()
-        self.f_obs = measured
-        g = self._g.data()
-        self._g = measured.array(data=g[: measured.size()])
-        self._g_missing = g[measured.size() :]
-
-    def _with_missing(self, measured: miller.set) -> miller.set:
-        return measured.set(indices=measured.indices().concatenate(self.missing.indices()))
-
-
 class ChargeFlippingPhaser:
     """Phase amplitudes by charge flipping and recycled peaks.
 
@@ -134,16 +98,10 @@ class ChargeFlippingPhaser:
         began = time.monotonic()
         model = PeakModel(unique_amplitudes(f_obs), self.composition)
         e_p1 = _normalised_in_p1(model.f_obs)
-        missing = e_p1.complete_set().lone_set(e_p1)
         rng = np.random.default_rng(self.seed)
         candidates = []
         for start in range(self.n_starts):
-            # either way finds structures that the other one does not
-            if start % 2 and missing.size():
-                flipping = CompletedFlipping(missing)
-            else:
-                flipping = charge_flipping.weak_reflection_improved_iterator()
-            best = self._one_start(model, e_p1, flipping, rng)
+            best = self._one_start(model, e_p1, rng)
             candidates.append(best)
             logger.info(
                 "Charge flipping, start %d: held-out correlation %.3f",
@@ -171,8 +129,9 @@ class ChargeFlippingPhaser:
             alternatives=tuple(candidates[1 : 1 + _N_ALTERNATIVES]),
         )
 
-    def _one_start(self, model, e_p1, flipping, rng):
+    def _one_start(self, model, e_p1, rng):
         """The best judged phases along one run of charge flipping."""
+        flipping = charge_flipping.weak_reflection_improved_iterator()
         flipping.start(e_p1, flex.double(rng.uniform(0, 2 * np.pi, e_p1.size())))
         for _ in range(_SETTLING_CYCLES):
             flipping.delta = DELTA_OVER_SIGMA * flipping.rho_map.sigma()

@@ -68,6 +68,8 @@ def refine_fully(model: TrialModel, hydrogens: bool, anisotropic: bool) -> None:
         for _ in range(2):
             if not relabel(model, "other elements"):
                 break
+        if model.few_reflections:
+            exchange(model, "elements exchanged")
     update_weights(model)
     model.refine("weights", n_cycles=6)
     _try_extinction(model)

@@ -6,6 +6,7 @@ from libtbx.utils import Sorry
 
 from phai_cctbx.phasing import auto
 from phai_cctbx.phasing.charge_flipping import ChargeFlippingPhaser
+from phai_cctbx.phasing.peak_model import PeakModel
 from phai_cctbx.phasing.result import PhasingResult
 from phai_cctbx.phasing.scoring import score_r
 
@@ -43,6 +44,27 @@ def test_the_network_takes_over_where_flipping_fails(random_crystal, disturbed, 
     assert result.f_phased.size() == f_obs.size()
     if result.strategy == "neural":
         assert "charge_flipping" in {other.strategy for other in result.alternatives}
+
+
+def test_charge_flipping_goes_on_where_neither_convinces(random_crystal, disturbed, monkeypatch):
+    _, f_obs, f_calc = random_crystal("P 1 21/n 1", n_atoms=8)
+    wrong = disturbed(f_calc, 20.0)
+    monkeypatch.setattr(auto.AutoPhaser, "neural", fake_neural(f_calc, wrong))
+    flipped = auto.AutoPhaser.charge_flipping
+    asked = []
+
+    def nothing_at_first(self, f_obs, **options):
+        asked.append(options)
+        if options:
+            return flipped(self, f_obs, **options)
+        return PeakModel(f_obs).result(wrong, "charge_flipping", 0, n_agreeing=1)
+
+    monkeypatch.setattr(auto.AutoPhaser, "charge_flipping", nothing_at_first)
+    result = auto.AutoPhaser(seed=3)(f_obs)
+    assert [sorted(options) for options in asked] == [[], ["n_starts", "seed"]]
+    assert asked[1]["seed"] == 4
+    assert score_r(result.f_phased, f_calc).r > 0.95
+    assert {other.strategy for other in result.alternatives} == {"neural", "charge_flipping"}
 
 
 def test_at_two_angstrom_the_network_is_asked_alone(random_crystal, disturbed, monkeypatch):

@@ -1,5 +1,7 @@
 """What is asked of a structure where the data end early."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,16 @@ def test_atoms_other_than_the_contents_forbid_a_solution(model):
 def test_a_composition_that_the_volume_forbids_forbids_nothing(model):
     model.composition = {"C": 400.0}
     assert contents_doubts(model) == []
+
+
+@pytest.mark.parametrize("d_min, believed", [(1.2, True), (1.5, False)])
+def test_alerts_c_forbid_a_solution_where_elements_can_hide(model, d_min, believed):
+    model.f_sq = model.f_sq.resolution_filter(d_min=d_min)
+    model.refine("to the limit")
+    poor = replace(model.result, wr2=0.27)
+    solved, doubts = judge(model, poor, 0.1, -0.1)
+    assert solved is believed
+    assert doubts == ([] if believed else ["wR2 0.270"])
 
 
 def test_the_highest_peaks_are_the_strongest_scatterers():
