@@ -63,7 +63,7 @@ def test_a_composition_that_the_volume_forbids_forbids_nothing(model):
     assert contents_doubts(model) == []
 
 
-@pytest.mark.parametrize("d_min, believed", [(1.2, True), (1.5, False)])
+@pytest.mark.parametrize(("d_min", "believed"), [(1.2, True), (1.5, False)])
 def test_alerts_c_forbid_a_solution_where_elements_can_hide(model, d_min, believed):
     model.f_sq = model.f_sq.resolution_filter(d_min=d_min)
     model.refine("to the limit")
