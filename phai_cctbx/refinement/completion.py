@@ -21,7 +21,11 @@ from phai_cctbx.refinement.analysis import AbsoluteStructure
 from phai_cctbx.refinement.disorder_judgement import with_occupancies
 from phai_cctbx.refinement.full_refinement import refine_fully
 from phai_cctbx.refinement.hand import settle_hand
-from phai_cctbx.refinement.least_squares import CONVERGED_SHIFT_OVER_ESD, RefinementResult
+from phai_cctbx.refinement.least_squares import (
+    CONVERGED_SHIFT_OVER_ESD,
+    RefinementResult,
+    at_lower_bound,
+)
 from phai_cctbx.refinement.maps import difference_coefficients
 from phai_cctbx.refinement.starting_model import best_start, is_hopeless, refine_isotropic
 from phai_cctbx.refinement.trial_model import Step, TrialModel, cell_contents, expected_atoms
@@ -208,6 +212,10 @@ def _finish(model: TrialModel) -> Solution:
     if solved and not result.max_shift_over_esd < CONVERGED:
         model.warnings.append(
             f"The refinement has not converged: largest shift/esd {result.max_shift_over_esd:.2f}."
+        )
+    if solved and (bound := at_lower_bound(model.structure)):
+        model.warnings.append(
+            f"U at its lower bound: {', '.join(bound)}. Perhaps of a heavier element."
         )
     return Solution(
         xray_structure=model.structure,

@@ -226,6 +226,21 @@ def _bound_displacements(structure: xray.structure) -> bool:
     return changed
 
 
+def at_lower_bound(structure: xray.structure) -> list[str]:
+    """Labels of the atoms whose U cannot become smaller, however the data call for it."""
+    unit_cell = structure.unit_cell()
+    labels = []
+    for scatterer in structure.scatterers():
+        if scatterer.flags.use_u_iso():
+            smallest, bound = scatterer.u_iso, U_ISO_MIN
+        else:
+            u_cart = adptbx.u_star_as_u_cart(unit_cell, scatterer.u_star)
+            smallest, bound = min(adptbx.eigenvalues(u_cart)), U_EIGENVALUE_MIN
+        if smallest <= 1.001 * bound:
+            labels.append(scatterer.label)
+    return labels
+
+
 def refine(
     xray_structure: xray.structure,
     f_sq: miller.array,

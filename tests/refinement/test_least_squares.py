@@ -8,7 +8,12 @@ from cctbx import xray
 from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
-from phai_cctbx.refinement.least_squares import dispersion, prepare_scattering, refine
+from phai_cctbx.refinement.least_squares import (
+    at_lower_bound,
+    dispersion,
+    prepare_scattering,
+    refine,
+)
 from phai_cctbx.refinement.weighting import Weighting
 
 
@@ -38,6 +43,18 @@ def test_atom_on_inversion_centre_stays_there(shaken, exact_intensities):
     assert result.xray_structure.scatterers()[0].site == pytest.approx((0, 0, 0), abs=1e-9)
     # four free atoms: 3 coordinates and U each; the ion on the inversion centre: U
     assert result.n_parameters == 4 * 4 + 1
+
+
+def test_too_light_an_element_has_its_u_at_the_lower_bound(crystal_model, exact_intensities):
+    right = refine(crystal_model, exact_intensities)
+    assert at_lower_bound(right.xray_structure) == []
+    lighter = crystal_model.deep_copy_scatterers()
+    label = lighter.scatterers()[0].label
+    lighter.scatterers()[0].scattering_type = "C"
+    prepare_scattering(lighter)
+    assert label in at_lower_bound(refine(lighter, exact_intensities).xray_structure)
+    lighter.convert_to_anisotropic()
+    assert label in at_lower_bound(refine(lighter, exact_intensities).xray_structure)
 
 
 def test_start_is_not_changed(shaken, exact_intensities):
