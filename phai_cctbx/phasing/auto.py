@@ -30,9 +30,8 @@ STRATEGIES = ("auto", "neural", "charge_flipping", "phai")
 JUDGED_D_MIN = 1.6
 #: Wrong phases do not convince down to this resolution (A); at 1.5 A some do.
 CONVINCING_D_MIN = 1.3
-#: Where neither strategy convinces, charge flipping goes on with starts that cost about as much
-#: as so many reflections in P 1 with one start (a minute). At 1.2 A one start in 10 to 25 finds a
-#: light-atom structure.
+#: Where neither strategy convinces, charge flipping goes on: so many reflections of P 1 over all
+#: starts (about a minute). At 1.2 A one start in 10 to 25 finds a light-atom structure.
 FURTHER_STARTS_COST = 80_000
 #: Phases that leave out more than this share of the resolution are extended.
 _EXTENSION_SHARE = 1.05
@@ -48,7 +47,7 @@ class AutoPhaser:
       candidates to all reflections, and the result with more merit comes first: `cc_held_out`, the
       correlation of |E_obs| with |E_calc| of the strongest peaks, every reflection predicted
       from a map without it, and what the strategy itself promised. Where neither convinces at
-      1.3 A or better, charge flipping goes on for about a minute.
+      1.3 A or better, charge flipping goes on for about a minute, unless `n_starts` is given.
     - Data that end before 1.6 A: the network, judged by its own confidence. Charge flipping is no
       alternative there.
     - Where the network cannot be used (no model, or none for the space group), charge flipping

@@ -47,7 +47,8 @@ R1_PLAIN, WR2_PLAIN = 0.10, 0.25
 
 ELEMENTS_IN_DOUBT_D_MIN = 1.3
 """Data that end before (A) fit structures with exchanged elements well: alerts C forbid them.
-Two exchanged elements at 1.5 A gave wR2 0.26 to 0.33, right structures at most 0.20."""
+Two exchanged elements at 1.5 A gave wR2 0.26 to 0.33, structures with all hydrogens right at most
+0.20."""
 
 KINEMATIC_ALLOWANCE = 1.5
 """All four limits are so many times higher for electrons and neutrons, where multiple scattering
