@@ -231,3 +231,11 @@ def u_equivalent(scatterer: xray.scatterer, unit_cell) -> float:
     if scatterer.flags.use_u_aniso():
         return adptbx.u_star_as_u_iso(unit_cell, scatterer.u_star)
     return scatterer.u_iso
+
+
+def principal_u(scatterer: xray.scatterer, unit_cell) -> list[float]:
+    """Principal displacements (A^2), the smallest first; of an isotropic atom its U alone."""
+    if scatterer.flags.use_u_aniso():
+        u_cart = adptbx.u_star_as_u_cart(unit_cell, scatterer.u_star)
+        return sorted(adptbx.eigenvalues(u_cart))
+    return [scatterer.u_iso]

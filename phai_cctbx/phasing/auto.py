@@ -17,7 +17,7 @@ from pathlib import Path
 from cctbx import miller
 from libtbx.utils import Sorry
 
-from phai_cctbx.phasing.charge_flipping import ChargeFlippingPhaser
+from phai_cctbx.phasing.charge_flipping import ENOUGH_AGREE, ChargeFlippingPhaser
 from phai_cctbx.phasing.extension import extend_phases, merit
 from phai_cctbx.phasing.normalisation import unique_amplitudes
 from phai_cctbx.phasing.peak_model import CONVINCING
@@ -82,7 +82,6 @@ class AutoPhaser:
         self.neural_options = _given(model=model, n_passes=n_passes, **common)
         self.charge_flipping_options = _given(composition=composition, **common)
         self.composition = composition
-        self.n_starts = n_starts
         self.seed = seed
 
     def __call__(self, f_obs: miller.array) -> PhasingResult:
@@ -97,9 +96,10 @@ class AutoPhaser:
         f_obs = unique_amplitudes(f_obs)
         results = []
         atoms_are_seen = f_obs.d_min() <= JUDGED_D_MIN
+        convincing_resolution = f_obs.d_min() <= CONVINCING_D_MIN
         if atoms_are_seen:
             results.append(self.charge_flipping(f_obs))
-            if _convinces(results[0], f_obs):
+            if convincing_resolution and _convinces(results[0]):
                 return _ranked(results, began)
             logger.info("Charge flipping alone does not convince: the network is asked.")
         try:
@@ -114,21 +114,17 @@ class AutoPhaser:
         if neural.f_phased.d_min() > _EXTENSION_SHARE * f_obs.d_min():
             logger.info("Phases to %.2f A grow to %.2f A.", neural.f_phased.d_min(), f_obs.d_min())
         results.append(extend_phases(f_obs, neural, self.composition, self.seed))
-        if self.n_starts is None and f_obs.d_min() <= CONVINCING_D_MIN:
-            if not _convinces(results[-1], f_obs):
-                results.append(self.charge_flipping(f_obs, **self._further_search(f_obs)))
+        may_go_on = convincing_resolution and "n_starts" not in self.charge_flipping_options
+        if may_go_on and not _convinces(results[-1]):
+            n_starts = max(1, FURTHER_STARTS_COST // f_obs.expand_to_p1().size())
+            logger.info("The network does not convince either: %d starts more.", n_starts)
+            results.append(self.charge_flipping(f_obs, n_starts=n_starts, seed=self.seed + 1))
         results.sort(key=merit, reverse=True)
         return _ranked(results, began)
 
     def charge_flipping(self, f_obs: miller.array, **options) -> PhasingResult:
         """The answer of charge flipping alone, with other options than at first."""
         return ChargeFlippingPhaser(**{**self.charge_flipping_options, **options})(f_obs)
-
-    def _further_search(self, f_obs):
-        """Options of charge flipping from other random phases, for about a minute."""
-        n_starts = max(1, FURTHER_STARTS_COST // f_obs.expand_to_p1().size())
-        logger.info("The network does not convince either: %d starts more.", n_starts)
-        return {"n_starts": n_starts, "seed": self.seed + 1}
 
     def neural(self, f_obs: miller.array) -> PhasingResult:
         """The answer of the network alone."""
@@ -169,11 +165,12 @@ def make_phaser(strategy: str = "auto", **options):
     return phaser(**options)
 
 
-def _convinces(result, f_obs):
+def _convinces(result):
     """Whether atoms predict the amplitudes so well, or starts agree so often, that it is solved."""
     figures = result.figures_of_merit
-    sure = figures["probability_right"] > CONVINCING or figures.get("n_agreeing", 0) >= 3
-    return sure and f_obs.d_min() <= CONVINCING_D_MIN
+    return (
+        figures["probability_right"] > CONVINCING or figures.get("n_agreeing", 0) >= ENOUGH_AGREE
+    )
 
 
 def _given(**options):

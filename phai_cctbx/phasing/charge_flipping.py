@@ -40,7 +40,7 @@ _N_ALTERNATIVES = 4
 #: Phases whose peaks explain this much are worth some rounds of refinement.
 _PROMISING_CC = 0.4
 #: The search ends, too, when this many starts found the same map: random phases do not.
-_ENOUGH_AGREE = 3
+ENOUGH_AGREE = 3
 _SAME_MAP = 0.95
 
 
@@ -111,7 +111,7 @@ class ChargeFlippingPhaser:
             self.progress(start + 1, self.n_starts)
             if best.figures_of_merit["probability_right"] > CONVINCING:
                 break
-            if _n_agreeing(candidates) >= _ENOUGH_AGREE:
+            if _n_agreeing(candidates) >= ENOUGH_AGREE:
                 break
         n_agreeing = _n_agreeing(candidates)
         candidates.sort(key=_held_out, reverse=True)

@@ -15,14 +15,13 @@ import time
 from dataclasses import replace
 
 import numpy as np
-from scipy import special
 
 # cctbx
 from cctbx import miller
 from cctbx.array_family import flex
 
 from phai_cctbx.phasing.normalisation import unique_amplitudes
-from phai_cctbx.phasing.peak_model import CONVINCING, PeakModel
+from phai_cctbx.phasing.peak_model import CONVINCING, PeakModel, expected_cosine
 from phai_cctbx.phasing.result import PhasingResult
 from phai_cctbx.phasing.scoring import score_r
 
@@ -186,4 +185,4 @@ def _sim_weight(model, amplitudes, modified, within):
     modified = scale * modified
     misfit = np.mean((amplitudes - modified)[within] ** 2)
     x = amplitudes * modified / max(misfit, np.finfo(float).tiny)
-    return np.where(model.centric, np.tanh(x / 2), special.i1e(x) / special.i0e(x))
+    return expected_cosine(x, model.centric)

@@ -183,11 +183,10 @@ class PeakModel:
         )
 
     def figure_of_merit(self, e_calc: np.ndarray, sigma_a: float) -> np.ndarray:
-        """Expected cosine of the phase error of E_calc (Sim, Acta Cryst. 13, 511, 1960)."""
+        """Expected cosine of the phase error of E_calc, shape (n,)."""
         sigma_a = min(sigma_a, 0.99)
         x = 2 * sigma_a * self.e_values * np.abs(e_calc) / (1 - sigma_a**2)
-        acentric = special.i1e(x) / special.i0e(x)
-        return np.where(self.centric, np.tanh(x / 2), acentric)
+        return expected_cosine(x, self.centric)
 
     def refine(self, phases: np.ndarray) -> np.ndarray:
         """Low-density elimination and recycling in turn, while held-out amplitudes gain by it."""
@@ -284,6 +283,18 @@ class PeakModel:
         return self.everything.array(
             data=flex.complex_double(np.concatenate([coefficients, missing]))
         )
+
+
+def expected_cosine(x: np.ndarray, centric: np.ndarray) -> np.ndarray:
+    """Expected cosine of phase errors (Sim, Acta Cryst. 13, 511, 1960), shape (n,).
+
+    Parameters
+    ----------
+    x : numpy.ndarray
+        Concentration of the acentric phases; centric ones are distributed with half of it.
+    centric : numpy.ndarray of bool
+    """
+    return np.where(centric, np.tanh(x / 2), special.i1e(x) / special.i0e(x))
 
 
 def _atoms_per_cell(f_obs, composition):

@@ -23,6 +23,7 @@ from smtbx.refinement import constraints as smtbx_constraints
 from smtbx.refinement import least_squares
 from smtbx.structure_factors import direct
 
+from phai_cctbx.building.connectivity import principal_u
 from phai_cctbx.refinement.twinning import Twin
 from phai_cctbx.refinement.weighting import Weighting
 
@@ -231,12 +232,8 @@ def at_lower_bound(structure: xray.structure) -> list[str]:
     unit_cell = structure.unit_cell()
     labels = []
     for scatterer in structure.scatterers():
-        if scatterer.flags.use_u_iso():
-            smallest, bound = scatterer.u_iso, U_ISO_MIN
-        else:
-            u_cart = adptbx.u_star_as_u_cart(unit_cell, scatterer.u_star)
-            smallest, bound = min(adptbx.eigenvalues(u_cart)), U_EIGENVALUE_MIN
-        if smallest <= 1.001 * bound:
+        bound = U_EIGENVALUE_MIN if scatterer.flags.use_u_aniso() else U_ISO_MIN
+        if min(principal_u(scatterer, unit_cell)) <= 1.001 * bound:
             labels.append(scatterer.label)
     return labels
 

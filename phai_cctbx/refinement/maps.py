@@ -7,11 +7,12 @@ model lacks being estimated from the disagreement of amplitudes in resolution sh
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import i0e, i1e
 
 # cctbx
 from cctbx import miller
 from cctbx.array_family import flex
+
+from phai_cctbx.phasing.peak_model import expected_cosine
 
 SHELL_SIZE = 100
 """Reflections per resolution shell, about."""
@@ -46,8 +47,7 @@ def sim_weights(f_obs, f_calc, epsilons, centric, rows) -> np.ndarray:
         # |Fo| and |Fc| differ by part of the missing F only: acentric amplitudes see half of it
         missing = max(2 * missing, 1e-12)
         x[shell] = 2 * f_obs[shell] * f_calc[shell] / (epsilons[shell] * missing)
-    x_safe = np.maximum(x, 1e-12)
-    return np.where(centric, np.tanh(x_safe / 2), i1e(x_safe) / i0e(x_safe))
+    return expected_cosine(np.maximum(x, 1e-12), centric)
 
 
 def difference_coefficients(result, f_sq: miller.array) -> miller.array:

@@ -18,6 +18,7 @@ from phai_cctbx.building.connectivity import (
     contacts,
     element_of,
     is_metal,
+    principal_u,
 )
 from phai_cctbx.building.peaks import find_peaks, fourier_map
 from phai_cctbx.refinement.maps import difference_coefficients
@@ -265,8 +266,7 @@ def elongated_atoms(around: Surroundings, tried: set[str], resolved: float) -> l
     ratio, stretch, apart = {}, {}, {}
     for i, scatterer in enumerate(scatterers):
         if scatterer.flags.use_u_aniso() and around.elements[i] not in HYDROGENS:
-            u_cart = adptbx.u_star_as_u_cart(around.unit_cell, scatterer.u_star)
-            values = sorted(adptbx.eigenvalues(u_cart))
+            values = principal_u(scatterer, around.unit_cell)
             ratio[i], stretch[i] = values[2], values[2] / max(values[1], 1e-4)
             apart[i] = 2 * np.sqrt(values[2] - values[1])
     if not ratio:

@@ -14,7 +14,7 @@ import logging
 import numpy as np
 
 # cctbx
-from cctbx import adptbx, xray
+from cctbx import xray
 
 from phai_cctbx.building.connectivity import (
     HYDROGENS,
@@ -25,6 +25,7 @@ from phai_cctbx.building.connectivity import (
     element_of,
     is_metal,
     parts_meet,
+    principal_u,
     u_equivalent,
 )
 from phai_cctbx.refinement.analysis import missed_symmetry
@@ -139,10 +140,10 @@ def judge(
     few = model.few_reflections
     least_share = MIN_BONDED_SHARE_OF_BAD_FIT if few else MIN_BONDED_SHARE
     doubts = _misfit(model, result, R1_SOLVED, WR2_SOLVED)
-    bad_fit = _misfit(model, result, R1_GOOD, WR2_GOOD)
+    elements_hide = few and model.f_sq.d_min() > ELEMENTS_IN_DOUBT_D_MIN
+    limits = (R1_PLAIN, WR2_PLAIN) if elements_hide else (R1_GOOD, WR2_GOOD)
+    bad_fit = _misfit(model, result, *limits)
     if few:
-        if model.f_sq.d_min() > ELEMENTS_IN_DOUBT_D_MIN:
-            bad_fit = _misfit(model, result, R1_PLAIN, WR2_PLAIN)
         doubts = bad_fit + _unexplained_density(model, peak, hole) + contents_doubts(model)
         if not doubts:
             doubts = prediction_doubts(model, result, R1_SOLVED * _allowance(model))
@@ -224,13 +225,8 @@ def report_disorder(model: TrialModel) -> None:
     for group in with_occupancies(model):
         model.warnings.append(disorder_line(model.structure, group))
     unit_cell = model.structure.unit_cell()
-    largest = {}
-    for i in model.heavy_atoms():
-        scatterer = model.structure.scatterers()[i]
-        largest[scatterer.label] = scatterer.u_iso
-        if scatterer.flags.use_u_aniso():
-            u_cart = adptbx.u_star_as_u_cart(unit_cell, scatterer.u_star)
-            largest[scatterer.label] = max(adptbx.eigenvalues(u_cart))
+    heavy = [model.structure.scatterers()[i] for i in model.heavy_atoms()]
+    largest = {s.label: max(principal_u(s, unit_cell)) for s in heavy}
     limit = max(DISORDER_U, DISORDER_RATIO * float(np.median(list(largest.values()))))
     spread = [label for label, u in largest.items() if u > limit]
     if spread:

@@ -45,3 +45,14 @@ def disturbed():
         return phases + np.where(centric, np.pi * flipped, width * rng.normal(size=phases.size))
 
     return disturb
+
+
+@pytest.fixture
+def without_strongest():
+    """Function: f_obs, share -> the same without so many of its strongest reflections."""
+
+    def leave_out(f_obs, share):
+        strongest = flex.sort_permutation(f_obs.data(), reverse=True)
+        return f_obs.select(strongest[int(share * f_obs.size()) :]).sort()
+
+    return leave_out

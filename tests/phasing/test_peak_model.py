@@ -92,17 +92,6 @@ def test_atoms_on_special_positions_fill_less_of_the_cell(random_crystal):
     assert sum(copies[:-1]) < 3 <= sum(copies)
 
 
-@pytest.fixture
-def without_strongest():
-    """Function: f_obs, share -> the same without so many of its strongest reflections."""
-
-    def leave_out(f_obs, share):
-        strongest = flex.sort_permutation(f_obs.data(), reverse=True)
-        return f_obs.select(strongest[int(share * f_obs.size()) :]).sort()
-
-    return leave_out
-
-
 @pytest.mark.parametrize("symbol", ["P 1 21/c 1", "P212121"])
 def test_peaks_explain_more_with_missing_reflections_calculated(
     random_crystal, without_strongest, symbol
