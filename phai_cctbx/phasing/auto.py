@@ -25,7 +25,7 @@ from phai_cctbx.phasing.result import PhasingResult
 
 logger = logging.getLogger(__name__)
 
-STRATEGIES = ("auto", "neural", "charge_flipping", "phai")
+STRATEGIES = ("auto", "neural", "atoms", "charge_flipping", "phai")
 #: Atoms stand apart in the map, and their peaks judge phases, down to this resolution (A).
 JUDGED_D_MIN = 1.6
 #: Wrong phases do not convince down to this resolution (A); at 1.5 A some do.
@@ -33,6 +33,8 @@ CONVINCING_D_MIN = 1.3
 #: Where neither strategy convinces, charge flipping goes on: so many reflections of P 1 over all
 #: starts (about a minute). At 1.2 A one start in 10 to 25 finds a light-atom structure.
 FURTHER_STARTS_COST = 80_000
+#: Where the network expects less of its answer, the atoms of a small structure are searched for.
+SURE = 0.95
 #: Phases that leave out more than this share of the resolution are extended.
 _EXTENSION_SHARE = 1.05
 
@@ -50,8 +52,11 @@ class AutoPhaser:
       1.3 A or better, charge flipping goes on for about a minute, unless `n_starts` is given.
     - Data that end before 1.6 A: the network, judged by its own confidence. Charge flipping is no
       alternative there.
-    - Where the network cannot be used (no model, or none for the space group), charge flipping
-      alone, and the log says so.
+    - Where the network is not sure (`SURE`), the structure is small (`phai_cctbx.phasing.atoms`)
+      and its composition given, its atoms are searched for in direct space; of the two answers the
+      one with the higher expected r comes first.
+    - Where the network cannot be used (no model, or none for the space group), the same without
+      it, charge flipping alone where atoms are seen or too many; the log says so.
 
     The other strategy's best answer is the first of the `alternatives`.
 
@@ -61,6 +66,7 @@ class AutoPhaser:
         For the network; `n_starts` also limits charge flipping. None: their own defaults.
     composition : dict of str to float, optional
         Element -> atoms per unit cell.
+    radiation : {"xray", "electron", "neutron"}
     seed : int
     progress : callable, optional
         Called with (starts done, starts in all) of the strategy at work.
@@ -75,12 +81,16 @@ class AutoPhaser:
         n_starts: int | None = None,
         n_passes: int | None = None,
         composition: dict[str, float] | None = None,
+        radiation: str = "xray",
         seed: int = 0,
         progress: Callable[[int, int], None] | None = None,
     ):
         common = {"n_starts": n_starts, "seed": seed, "progress": progress}
         self.neural_options = _given(model=model, n_passes=n_passes, **common)
         self.charge_flipping_options = _given(composition=composition, **common)
+        self.atom_options = _given(
+            composition=composition, radiation=radiation, seed=seed, progress=progress
+        )
         self.composition = composition
         self.seed = seed
 
@@ -102,18 +112,15 @@ class AutoPhaser:
             if convincing_resolution and _convinces(results[0]):
                 return _ranked(results, began)
             logger.info("Charge flipping alone does not convince: the network is asked.")
-        try:
-            neural = self.neural(f_obs)
-        except Sorry as reason:
-            logger.warning("Phasing goes on without the network. %s", reason)
-            if not results:
-                results.append(self.charge_flipping(f_obs))
-            return _ranked(results, began)
+        guesses = self._guesses(f_obs)
+        if not guesses:
+            return _ranked(results or [self.charge_flipping(f_obs)], began)
+        guess = _ranked(guesses, began)
         if not atoms_are_seen:
-            return _ranked([neural], began)
-        if neural.f_phased.d_min() > _EXTENSION_SHARE * f_obs.d_min():
-            logger.info("Phases to %.2f A grow to %.2f A.", neural.f_phased.d_min(), f_obs.d_min())
-        results.append(extend_phases(f_obs, neural, self.composition, self.seed))
+            return guess
+        if guess.f_phased.d_min() > _EXTENSION_SHARE * f_obs.d_min():
+            logger.info("Phases to %.2f A grow to %.2f A.", guess.f_phased.d_min(), f_obs.d_min())
+        results.append(extend_phases(f_obs, guess, self.composition, self.seed))
         may_go_on = convincing_resolution and "n_starts" not in self.charge_flipping_options
         if may_go_on and not _convinces(results[-1]):
             n_starts = max(1, FURTHER_STARTS_COST // f_obs.expand_to_p1().size())
@@ -130,13 +137,38 @@ class AutoPhaser:
         """The answer of the network alone."""
         return make_phaser("neural", **self.neural_options)(f_obs)
 
+    def atoms(self, f_obs: miller.array) -> PhasingResult:
+        """The answer of the search for atoms alone."""
+        return make_phaser("atoms", **self.atom_options)(f_obs)
+
+    def _guesses(self, f_obs):
+        """Answers that need no resolution of atoms, the one with the higher expected r first."""
+        guesses = []
+        try:
+            guesses.append(self.neural(f_obs))
+        except Sorry as reason:
+            logger.warning("Phasing goes on without the network. %s", reason)
+        if guesses and guesses[0].expected_r >= SURE or not self._atoms_can_be_searched(f_obs):
+            return guesses
+        logger.info("The atoms are searched for in direct space.")
+        guesses.append(self.atoms(f_obs))
+        return sorted(guesses, key=lambda guess: guess.expected_r, reverse=True)
+
+    def _atoms_can_be_searched(self, f_obs):
+        if not self.composition:
+            return False
+        from phai_cctbx.phasing import atoms
+
+        radiation = self.atom_options["radiation"]
+        return radiation in atoms.RADIATIONS and atoms.suits(f_obs, self.composition)
+
 
 def make_phaser(strategy: str = "auto", **options):
     """The phaser of a strategy's name.
 
     Parameters
     ----------
-    strategy : {"auto", "neural", "charge_flipping", "phai"}
+    strategy : {"auto", "neural", "atoms", "charge_flipping", "phai"}
     options
         Keywords of its constructor.
 
@@ -150,8 +182,10 @@ def make_phaser(strategy: str = "auto", **options):
     elif strategy == "charge_flipping":
         phaser = ChargeFlippingPhaser
     elif strategy == "neural":
-        # torch is loaded only where the network is wanted.
+        # torch is loaded only where it is wanted
         from phai_cctbx.phasing.neural import NeuralPhaser as phaser
+    elif strategy == "atoms":
+        from phai_cctbx.phasing.atoms import AtomPhaser as phaser
     elif strategy == "phai":
         from phai_cctbx.phasing.phai import PhaiPhaser as phaser
     else:

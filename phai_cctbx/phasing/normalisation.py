@@ -488,11 +488,20 @@ def _scattering_sum_sq(crystal_symmetry, d_star_sq, composition, radiation):
         composition = {"C": crystal_symmetry.unit_cell().volume() / VOLUME_PER_ATOM}
     total = np.zeros(d_star_sq.size)
     for element, count in composition.items():
-        total += count * _form_factor(element, d_star_sq, radiation) ** 2
+        total += count * form_factor(element, d_star_sq, radiation) ** 2
     return total * crystal_symmetry.space_group().n_ltr()
 
 
-def _form_factor(element, d_star_sq, radiation):
+def form_factor(element: str, d_star_sq: np.ndarray, radiation: str = "xray") -> np.ndarray:
+    """Scattering factor of an atom at rest, shape (n,); of neutrons the absolute scattering length.
+
+    Parameters
+    ----------
+    element : str
+    d_star_sq : numpy.ndarray, shape (n,)
+        A^-2.
+    radiation : {"xray", "electron", "neutron"}
+    """
     if radiation == "neutron":
         length = neutron.neutron_news_1992_table(element).bound_coh_scatt_length()
         return np.full(d_star_sq.size, abs(length))

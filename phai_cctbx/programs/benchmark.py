@@ -62,9 +62,9 @@ kinds = calculated measured
 radiation = *xray electron neutron
   .type = choice
   .help = Of the data that job=solve kinds=calculated simulates
-strategy = auto neural charge_flipping phai
+strategy = auto neural atoms charge_flipping phai
   .type = choice
-  .help = Phasing strategy (by default neural for job=phasing, auto for job=solve)
+  .help = Phasing strategy of job=phasing and job=solve, auto by default
 model = None
   .type = str
   .help = TorchScript file of the network, the bundled one by default

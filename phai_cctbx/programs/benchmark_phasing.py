@@ -33,16 +33,21 @@ JOB_KINDS = KINDS
 #: Resolution of calculated amplitudes where all data are asked for: what copper radiation
 #: reaches, and what the IUCr asks of a small-molecule data set.
 CALCULATED_D_MIN = 0.84
+NEURAL = "neural"
+#: Strategies that are not told the composition.
+BLIND_STRATEGIES = (NEURAL, "phai")
 #: Bins of the reliability of the confidence.
 N_RELIABILITY = 10
 
 
 @dataclass(frozen=True)
 class TrueData:
-    """Amplitudes to phase and the structure factors that they should lead to."""
+    """Amplitudes to phase, the structure factors that they should lead to, and the contents of
+    the cell (element -> atoms), as an input file names them."""
 
     f_obs: miller.array
     f_calc: miller.array
+    composition: dict[str, float]
 
 
 def run(entry: Entry, settings) -> Row:
@@ -65,9 +70,11 @@ def run(entry: Entry, settings) -> Row:
         "d_min": data.f_obs.d_min(),
         "r1_published": entry.r1_published,
     }
-    phaser = make_phaser(
-        settings.strategy or "neural", seed=settings.seed, **settings.phaser_options()
-    )
+    strategy = settings.strategy or "auto"
+    options = settings.phaser_options()
+    if strategy not in BLIND_STRATEGIES:
+        options["composition"] = data.composition
+    phaser = make_phaser(strategy, seed=settings.seed, **options)
     started = time.process_time()
     try:
         result = phaser(data.f_obs)
@@ -79,6 +86,7 @@ def run(entry: Entry, settings) -> Row:
     candidates = [r, *(score_r(a.f_phased, data.f_calc).r for a in result.alternatives)]
     details = {
         "r_candidates": max(candidates),
+        "strategy": result.strategy,
         "reliability": reliability_sums(result, apply_match(result.f_phased, match), data.f_calc),
     }
     row["d_min"] = result.f_phased.d_min()
@@ -89,7 +97,7 @@ def run(entry: Entry, settings) -> Row:
         solved=r > R_SOLVED,
         seconds=seconds,
         details=details,
-        message=None if _is_trained_on(phaser, data.f_obs) else NOT_TRAINED,
+        message=None if _is_trained_on(result, data.f_obs, settings) else NOT_TRAINED,
     )
 
 
@@ -121,11 +129,12 @@ def reliability_sums(result: PhasingResult, moved: miller.array, f_calc: miller.
     return np.stack(list(columns), 1).round(4).tolist()
 
 
-def _is_trained_on(phaser, f_obs):
-    """False where the phaser is a model that names its space groups, and this is none of them."""
-    metadata = getattr(phaser, "metadata", None)
-    number = f_obs.space_group_info().type().number()
-    return metadata is None or number in metadata.groups
+def _is_trained_on(result, f_obs, settings):
+    """False where the answer is of a network that names its space groups, and this is none."""
+    if result.strategy != NEURAL:
+        return True
+    metadata = make_phaser(NEURAL, **settings.phaser_options()).metadata
+    return f_obs.space_group_info().type().number() in metadata.groups
 
 
 def line(row: Row) -> str:
@@ -136,7 +145,7 @@ def line(row: Row) -> str:
     return (
         f"{head} V {row.volume:6.0f}  d_min {row.d_min:.2f}  r {row.r:6.3f}"
         f"  confidence {row.confidence:.3f}  {row.seconds:6.1f} s"
-        f"  {row.message or ''}".rstrip()
+        f"  {row.details['strategy']:<8s}{row.message or ''}".rstrip()
     )
 
 
@@ -151,14 +160,17 @@ def true_data(entry: Entry, d_min: float | None) -> TrueData:
     """
     model = reference_structure(entry.model_path)
     if entry.kind == MEASURED:
-        f_obs = prepare_crystal(read(entry.data_path), d_min).f_obs
+        read_data = read(entry.data_path)
+        f_obs = prepare_crystal(read_data, d_min).f_obs
+        composition = read_data.composition.unit_cell_contents
         f_calc = f_obs.structure_factors_from_scatterers(model, algorithm="direct").f_calc()
     else:
         f_calc = model.structure_factors(
             d_min=d_min or CALCULATED_D_MIN, anomalous_flag=False, algorithm="direct"
         ).f_calc()
         f_obs = f_calc.as_amplitude_array().set_observation_type_xray_amplitude()
-    return TrueData(f_obs=f_obs, f_calc=f_calc)
+        composition = dict(model.unit_cell_content())
+    return TrueData(f_obs=f_obs, f_calc=f_calc, composition=composition)
 
 
 __all__ = ["CALCULATED_D_MIN", "JOB_KINDS", "TrueData", "line", "run", "table", "true_data"]

@@ -110,10 +110,11 @@ data {
     .help = Resolution limit in A, all data by default
 }
 phasing {
-  strategy = *auto neural charge_flipping phai
+  strategy = *auto neural atoms charge_flipping phai
     .type = choice
-    .help = auto: charge flipping or the network, whichever does better. phai: PhAI's own network, \
-            needs model=FILE (phai_cctbx.import_phai)
+    .help = auto: charge flipping, the network or, for few atoms at low resolution, a search for \
+            the atoms themselves, whichever does better. phai: PhAI's own network, needs \
+            model=FILE (phai_cctbx.import_phai)
   model = None
     .type = str
     .help = TorchScript file of the network, the bundled one by default
@@ -377,7 +378,7 @@ def solve(
         Reflections, where they are not those that belong to `path`.
     d_min : float, optional
         Resolution limit in A.
-    strategy : {"auto", "neural", "charge_flipping", "phai"}
+    strategy : {"auto", "neural", "atoms", "charge_flipping", "phai"}
     model : path-like, optional
         TorchScript file of the network, the bundled one by default.
     n_starts : int, optional
@@ -666,6 +667,7 @@ def _phase(data, prepared, parameters, seed, progress) -> list[PhasingResult]:
         "model": parameters["phasing.model"],
         "n_starts": parameters["phasing.n_starts"],
         "composition": None if strategy in ("neural", "phai") else contents,
+        "radiation": data.radiation if strategy in ("auto", "atoms") else None,
     }
     phaser = make_phaser(
         strategy,

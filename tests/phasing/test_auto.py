@@ -89,7 +89,7 @@ def test_without_a_network_charge_flipping_goes_alone(random_crystal, monkeypatc
 
 def test_strategies_by_name():
     assert isinstance(auto.make_phaser("charge_flipping", n_starts=3), ChargeFlippingPhaser)
-    with pytest.raises(Sorry, match="auto, neural, charge_flipping"):
+    with pytest.raises(Sorry, match="auto, neural, atoms, charge_flipping"):
         auto.make_phaser("magic")
     with pytest.raises(Sorry, match="no option colour"):
         auto.make_phaser("charge_flipping", colour="red")

@@ -1,0 +1,286 @@
+"""How well free atoms explain amplitudes, and how much they look like molecules, with gradients.
+
+The target of a search in direct space (`phai_cctbx.phasing.atoms`), for many sets of atoms at once:
+
+    L = sum (|F_obs| - k |F_calc|)^2 / sum |F_obs|^2 + weight * geometry / n_atoms
+
+The scale k is the best one. The geometry says what every organic or metal-organic crystal obeys at
+any resolution: no two atoms nearer than a bond, no light atoms between a bond and a next-nearest
+neighbour, a neighbour within a bond of each light atom.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# cctbx
+from cctbx import miller
+from cctbx.eltbx import tiny_pse
+
+from phai_cctbx.phasing.normalisation import form_factor
+
+HYDROGENS = ("H", "D")
+#: Displacement of all atoms while they are searched for, A^2.
+U_ISO = 0.04
+#: Hydrogens, whose places are not searched for, are spread over a sphere of this radius (A) around
+#: the atoms of the element that carries them.
+HYDROGEN_DISTANCE = 1.0
+#: An element's last atom on a special position is looked for where at least this share of a
+#: general one is left.
+SMALLEST_SHARE = 0.1
+#: Atoms nearer than this (A) repel each other.
+NEAREST = 1.3
+#: Light atoms have no distances around this (A), within about this width, at this height.
+GAP, GAP_WIDTH, GAP_HEIGHT = 1.9, 0.18, 0.1
+#: The nearest neighbour of a light atom is at most at this distance (A); what a lonely atom costs
+#: at most, and over which length (A) several near neighbours count as the nearest.
+LONGEST_BOND, LONELY, NEIGHBOUR_WIDTH = 1.5, 0.2, 0.1
+#: Elements of the second period and lighter: C, N, O, F.
+HEAVIEST_LIGHT = 9
+#: Weight of the geometry.
+GEOMETRY_WEIGHT = 0.3
+#: Distance (A) of an atom from itself: too far to matter.
+_FAR = 9.0
+_TINY = 1e-9
+
+
+@dataclass(frozen=True)
+class Calculated:
+    """Structure factors of s sets of atoms.
+
+    Attributes
+    ----------
+    f_calc : Tensor of complex, shape (s, n_reflections)
+        On the scale of the amplitudes.
+    residual : Tensor, shape (s,)
+        sum (|F_obs| - |F_calc|)^2 / sum |F_obs|^2.
+    r1 : Tensor, shape (s,)
+        sum ||F_obs| - |F_calc|| / sum |F_obs|.
+    """
+
+    f_calc: Tensor
+    residual: Tensor
+    r1: Tensor
+
+
+class AtomTarget:
+    """Target of free atoms in one crystal.
+
+    Parameters
+    ----------
+    f_obs : cctbx.miller.array
+        Unique amplitudes, in the reference setting of the space group.
+    composition : dict of str to float
+        Element -> atoms per unit cell. One that is not a multiple of the number of general
+        positions has an atom with the share that is left, which may come to lie on its own images.
+    radiation : {"xray", "electron"}
+
+    Attributes
+    ----------
+    elements : list of str
+        Of the atoms that are sought, heaviest first; `n_atoms` of them.
+    n_reflections : int
+    """
+
+    def __init__(self, f_obs: miller.array, composition: dict[str, float], radiation: str = "xray"):
+        self.f_obs = f_obs
+        self.n_reflections = f_obs.size()
+        self.amplitude = _tensor(f_obs.data().as_numpy_array())
+        self._sum_sq = self.amplitude.square().sum()
+        self._set_symmetry(f_obs)
+        self.elements, shares = sought_atoms(composition, f_obs.space_group().order_z())
+        self.n_atoms = len(self.elements)
+        self._set_scattering(f_obs, composition, shares, radiation)
+        self._set_pairs(shares)
+
+    def _set_symmetry(self, f_obs):
+        group = f_obs.space_group()
+        self.centrosymmetric = group.is_origin_centric()
+        # a centre at the origin makes all structure factors real: half of the operations do
+        inversions = range(1 if self.centrosymmetric else group.f_inv())
+        half = [group(0, i, j) for i in inversions for j in range(group.n_smx())]
+        rotations, translations = _matrices(half)
+        hkl = np.array(f_obs.indices(), dtype=float)
+        self.n_operations = len(half)
+        waves = np.einsum("ni,mij->jmn", hkl, rotations).reshape(3, -1)
+        self._waves = _tensor(2.0 * np.pi * waves)
+        self._wave_origins = _tensor(2.0 * np.pi * (translations @ hkl.T % 1.0).ravel())
+        operations = [operation.mod_positive() for operation in group.all_ops()]
+        rotations, translations = _matrices(operations)
+        self._rotations, self._translations = _tensor(rotations), _tensor(translations)
+        self._inverse = torch.tensor(
+            [operations.index(operation.inverse().mod_positive()) for operation in operations]
+        )
+        self._identity = torch.tensor([operation.is_unit_mx() for operation in operations])
+        cell = f_obs.unit_cell()
+        self.orthogonalisation = _tensor(_square(cell.orthogonalization_matrix()))
+        self.fractionalisation = _tensor(_square(cell.fractionalization_matrix()))
+
+    def _set_scattering(self, f_obs, composition, shares, radiation):
+        d_star_sq = f_obs.d_star_sq().data().as_numpy_array()
+        factors = {e: form_factor(e, d_star_sq, radiation) for e in set(self.elements)}
+        hydrogens = sum(composition.get(element, 0.0) for element in HYDROGENS)
+        host = "C" if "C" in factors else max(factors, key=lambda e: composition[e])
+        sphere = np.sinc(2.0 * np.sqrt(d_star_sq) * HYDROGEN_DISTANCE)
+        attached = hydrogens / composition[host] * form_factor("H", d_star_sq, radiation)
+        factors[host] = factors[host] + attached * sphere
+        of_atoms = np.array([s * factors[e] for e, s in zip(self.elements, shares, strict=True)])
+        self._factors = _tensor(of_atoms)
+        self._stol_sq = _tensor(d_star_sq / 4.0)
+        self._at_rest = self._factors * torch.exp(-8.0 * math.pi**2 * U_ISO * self._stol_sq)
+
+    def _set_pairs(self, shares):
+        atomic_numbers = [tiny_pse.table(element).atomic_number() for element in self.elements]
+        self._light = _tensor([float(z <= HEAVIEST_LIGHT) for z in atomic_numbers])
+        self._both_light = (self._light[:, None] * self._light[None])[:, None]
+        same = torch.eye(self.n_atoms, dtype=torch.bool)[:, None]
+        special = torch.tensor(shares) < 1.0
+        self._not_a_pair = same & (self._identity[None, :, None] | special[:, None, None])
+
+    def random_sites(self, n_sets: int, generator: torch.Generator) -> Tensor:
+        """Atoms anywhere in the cell, A, shape (n_sets, n_atoms, 3)."""
+        fractions = torch.rand(n_sets, self.n_atoms, 3, generator=generator)
+        return fractions @ self.orthogonalisation.T
+
+    def __call__(self, sites: Tensor) -> tuple[Tensor, Tensor]:
+        """L of some sets of atoms and its gradient.
+
+        Parameters
+        ----------
+        sites : Tensor, shape (s, n_atoms, 3)
+            Cartesian, A.
+
+        Returns
+        -------
+        Tensor, shape (s,)
+        Tensor, shape (s, n_atoms, 3)
+        """
+        n_sets = len(sites)
+        fractions = sites @ self.fractionalisation.T
+        angles = fractions.reshape(-1, 3) @ self._waves + self._wave_origins
+        shape = (n_sets, self.n_atoms, self.n_operations, self.n_reflections)
+        cos, sin = torch.cos(angles).view(shape), torch.sin(angles).view(shape)
+        re = (cos.sum(2) * self._at_rest).sum(1)
+        if self.centrosymmetric:
+            f_calc = re.abs() + _TINY
+        else:
+            im = (sin.sum(2) * self._at_rest).sum(1)
+            f_calc = torch.sqrt(re.square() + im.square()) + _TINY
+        scale = _scale(self.amplitude, f_calc)
+        difference = self.amplitude - scale * f_calc
+        residual = difference.square().sum(1) / self._sum_sq
+        slope = -2.0 * scale * difference / (self._sum_sq * f_calc)
+        by_angle = -sin * (self._at_rest * (slope * re)[:, None])[:, :, None]
+        if not self.centrosymmetric:
+            by_angle += cos * (self._at_rest * (slope * im)[:, None])[:, :, None]
+        by_fraction = (by_angle.view(n_sets * self.n_atoms, -1) @ self._waves.T).view(sites.shape)
+        geometry, geometry_gradient = self.geometry(sites)
+        gradient = by_fraction @ self.fractionalisation
+        return (
+            residual + GEOMETRY_WEIGHT * geometry,
+            gradient + GEOMETRY_WEIGHT * geometry_gradient,
+        )
+
+    def calculated(self, sites: Tensor, log_weight: Tensor, u_iso: Tensor) -> Calculated:
+        """Structure factors with refined weights and displacements; keeps torch's gradients.
+
+        Parameters
+        ----------
+        sites : Tensor, shape (s, n_atoms, 3)
+            Cartesian, A.
+        log_weight : Tensor, shape (s, n_atoms)
+            Logarithm of the factor on the scattering of each atom.
+        u_iso : Tensor, shape (s,)
+            One for all atoms, A^2.
+        """
+        fractions = sites @ self.fractionalisation.T
+        angles = fractions.reshape(-1, 3) @ self._waves + self._wave_origins
+        angles = angles.view(len(sites), self.n_atoms, self.n_operations, self.n_reflections)
+        damping = torch.exp(-8.0 * math.pi**2 * u_iso.abs()[:, None] * self._stol_sq)
+        factors = self._factors * torch.exp(log_weight)[..., None] * damping[:, None]
+        re = (torch.cos(angles).sum(2) * factors).sum(1)
+        if self.centrosymmetric:
+            im = torch.zeros_like(re)
+        else:
+            im = (torch.sin(angles).sum(2) * factors).sum(1)
+        modulus = torch.sqrt(re.square() + im.square() + _TINY)
+        scale = _scale(self.amplitude, modulus).detach()
+        difference = self.amplitude - scale * modulus
+        return Calculated(
+            f_calc=scale * torch.complex(re, im),
+            residual=difference.square().sum(1) / self._sum_sq,
+            r1=difference.abs().sum(1) / self.amplitude.sum(),
+        )
+
+    def geometry(self, sites: Tensor) -> tuple[Tensor, Tensor]:
+        """The geometry's part of L, without its weight, and its gradient; as for a call."""
+        fractions = sites @ self.fractionalisation.T
+        images = torch.einsum("mij,saj->smai", self._rotations, fractions)
+        images = images + self._translations[:, None]
+        apart = fractions[:, :, None, None] - images[:, None]  # s, atom, operation, atom, 3
+        vector = (apart - apart.round()) @ self.orthogonalisation.T
+        distance = torch.sqrt(vector.square().sum(-1) + _TINY)
+        distance = distance.masked_fill(self._not_a_pair, _FAR)
+        overlap = (NEAREST - distance).clamp(min=0.0)
+        off_gap = (distance - GAP) / GAP_WIDTH
+        in_gap = GAP_HEIGHT * torch.exp(-off_gap.square()) * self._both_light
+        slope = -2.0 * overlap - 2.0 * in_gap * off_gap / GAP_WIDTH
+        near = torch.exp(-distance / NEIGHBOUR_WIDTH).clamp(min=1e-30)
+        all_near = near.sum((2, 3))
+        stretch = (-NEIGHBOUR_WIDTH * torch.log(all_near) - LONGEST_BOND).clamp(min=0.0)
+        lonely = LONELY * stretch.clamp(max=1.0).square() * self._light
+        pull = 2.0 * LONELY * stretch * (stretch < 1.0) * self._light / all_near
+        pull = pull[:, :, None, None] * near
+        # every pair comes twice: from the first atom, and by the inverse operation from the second
+        pull = pull + pull.permute(0, 3, 2, 1)[:, :, self._inverse]
+        along = ((2.0 * slope + pull) / distance).masked_fill(self._not_a_pair, 0.0)
+        gradient = (along[..., None] * vector).sum((2, 3))
+        total = overlap.square().sum((1, 2, 3)) + in_gap.sum((1, 2, 3)) + lonely.sum(1)
+        return total / self.n_atoms, gradient / self.n_atoms
+
+
+def sought_atoms(composition: dict[str, float], n_general: int) -> tuple[list[str], list[float]]:
+    """Elements of the asymmetric unit's atoms without hydrogens, heaviest first, and the share of
+    a general position that each has.
+
+    Parameters
+    ----------
+    composition : dict of str to float
+        Element -> atoms per unit cell.
+    n_general : int
+        General positions per unit cell.
+    """
+    elements, shares = [], []
+    by_weight = sorted(
+        (element for element in composition if element not in HYDROGENS),
+        key=lambda element: -tiny_pse.table(element).atomic_number(),
+    )
+    for element in by_weight:
+        whole, rest = divmod(composition[element] / n_general + 1e-3, 1.0)
+        of_element = [1.0] * int(whole) + [rest] * (rest > SMALLEST_SHARE)
+        elements += [element] * len(of_element)
+        shares += of_element
+    return elements, shares
+
+
+def _scale(amplitude: Tensor, f_calc: Tensor) -> Tensor:
+    """Of |F_calc| on |F_obs|, shape (s, 1)."""
+    return ((amplitude * f_calc).sum(1) / f_calc.square().sum(1))[:, None]
+
+
+def _matrices(operations) -> tuple[np.ndarray, np.ndarray]:
+    rotations = np.array([_square(operation.r().as_double()) for operation in operations])
+    return rotations, np.array([operation.t().as_double() for operation in operations])
+
+
+def _square(values) -> np.ndarray:
+    return np.array(values, dtype=float).reshape(3, 3)
+
+
+def _tensor(values) -> Tensor:
+    return torch.tensor(np.asarray(values), dtype=torch.float32)

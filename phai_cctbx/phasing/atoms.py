@@ -1,0 +1,367 @@
+"""Phases from atoms found in direct space, where there are few of them.
+
+At 2 A a map shows no atoms, and a network sees in it what it knows of maps. That the density is
+made of so many atoms of known elements, a bond apart, is a far stronger condition, and for some
+twenty atoms it can be searched: random atoms move under the forces of `AtomTarget` and the kicks
+of a heat bath, at several temperatures that exchange their states (parallel tempering: Swendsen &
+Wang, Phys. Rev. Lett. 57, 2607, 1986; for structures from powder data: Favre-Nicolin & Cerny,
+J. Appl. Cryst. 35, 734, 2002, who move molecules of known connectivity). The coldest states are
+refined, and the residual that is left tells right atoms from wrong ones.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import special
+from torch import Tensor
+
+# cctbx
+from cctbx import miller
+from libtbx.utils import Sorry
+
+from phai_cctbx.network.threads import one_thread
+from phai_cctbx.phasing.atom_target import GEOMETRY_WEIGHT, U_ISO, AtomTarget, sought_atoms
+from phai_cctbx.phasing.normalisation import to_reference_setting, unique_amplitudes
+from phai_cctbx.phasing.result import PhasingResult
+from phai_cctbx.phasing.scoring import score_r
+from phai_cctbx.phasing.solutions import (
+    best_with_alternatives,
+    distinct_solutions,
+    in_input_setting,
+)
+
+logger = logging.getLogger(__name__)
+
+#: Scattering that is never negative.
+RADIATIONS = ("xray", "electron")
+#: Resolution used where the data reach further, A.
+PREFERRED_D_MIN = 2.0
+#: A reflection at the very limit belongs to it, A.
+RESOLUTION_TOLERANCE = 1e-6
+#: Atoms of the asymmetric unit that are searched for at most, by default.
+MOST_ATOMS = 24
+#: Reflections per coordinate that are needed at least: with fewer, wrong atoms explain them too.
+FEWEST_PER_COORDINATE = 1.3
+#: Independent searches side by side, temperatures of each, steps between two looks at the states,
+#: and so many looks at most.
+N_LADDERS, N_TEMPERATURES, STEPS, MOST_LOOKS = 4, 16, 2000, 4
+#: Temperature of L times the number of atoms: the coldest, and the hottest over the coldest.
+COLDEST, HOTTEST_OVER_COLDEST = 0.004, 20.0
+#: Random part of a step at the coldest temperature, r.m.s. of a coordinate in A.
+STEP = 0.055
+#: Longest step along the force, A.
+LONGEST_STEP = 0.3
+#: Steps between exchanges of neighbouring temperatures.
+STEPS_BETWEEN_EXCHANGES = 20
+#: States that are refined at a look, and how: Adam's steps and its rates for coordinates (A),
+#: logarithms of weights and U (A^2), and the weight of the mean square logarithm of the weights.
+N_REFINED, REFINEMENT_STEPS = 8, 200
+RATE_SITES, RATE_WEIGHTS, RATE_U, LAST_RATE_SITES = 0.02, 0.01, 0.001, 0.001
+WEIGHT_RESTRAINT = 0.05
+#: L of refined wrong atoms, over (reflections per coordinate - 1), without and with a centre of
+#: symmetry; measured on measured and artificial crystals of 5 to 24 atoms.
+WRONG, WRONG_CENTROSYMMETRIC = 0.016, 0.022
+#: Half of the refined atoms with this L relative to that of wrong ones are right, and how sharply
+#: that changes.
+HALF_RIGHT, HALF_RIGHT_WIDTH = 0.65, 0.06
+#: The search ends above this probability.
+CONVINCING = 0.9
+#: Expected r of wrong atoms, which still share the strongest reflections with the right ones.
+R_OF_WRONG = 0.4
+
+
+class AtomPhaser:
+    """Phases of atoms found by parallel tempering in direct space.
+
+    Parameters
+    ----------
+    composition : dict of str to float
+        Element -> atoms per unit cell. Needed: these are the atoms that are searched for.
+    n_looks : int
+        Rounds of the search at most; it ends with the first convincing one.
+    d_min : float
+        Resolution used, A.
+    radiation : {"xray", "electron"}
+    seed : int
+    progress : callable, optional
+        Called with (looks done, looks at most).
+    """
+
+    name = "atoms"
+    phil_str = ""
+
+    def __init__(
+        self,
+        composition: dict[str, float] | None = None,
+        n_looks: int = MOST_LOOKS,
+        d_min: float = PREFERRED_D_MIN,
+        radiation: str = "xray",
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ):
+        if not composition:
+            raise Sorry("strategy=atoms needs the composition, the atoms it is to search for.")
+        if radiation not in RADIATIONS:
+            raise Sorry(f"strategy=atoms works with {' and '.join(RADIATIONS)} data alone.")
+        self.composition, self.n_looks, self.d_min = composition, n_looks, d_min
+        self.radiation, self.seed = radiation, seed
+        self.progress = progress or (lambda done, total: None)
+
+    @one_thread()
+    def __call__(self, f_obs: miller.array) -> PhasingResult:
+        """Phase amplitudes.
+
+        Parameters
+        ----------
+        f_obs : cctbx.miller.array
+            Amplitudes or intensities, any setting.
+
+        Raises
+        ------
+        libtbx.utils.Sorry
+            Where there is no atom to search for, or too few reflections for the atoms.
+        """
+        began = time.monotonic()
+        amplitudes = within(unique_amplitudes(f_obs), self.d_min)
+        ratio = reflections_per_coordinate(amplitudes, self.composition)
+        if ratio < FEWEST_PER_COORDINATE:
+            raise Sorry(
+                f"{amplitudes.size()} unique reflections to {self.d_min:.2f} A are"
+                f" {ratio:.1f} per coordinate of the atoms: at least {FEWEST_PER_COORDINATE} are"
+                " needed to search for them."
+            )
+        reference, to_reference = to_reference_setting(amplitudes)
+        target = AtomTarget(
+            reference.sort(by_value="packed_indices"), self.composition, self.radiation
+        )
+        sets = self._search(target)
+        found = [self._result(target, one, to_reference.inverse(), amplitudes) for one in sets]
+        expected = np.array([result.expected_r for result in found])
+
+        def agreement(some: np.ndarray, top: int) -> np.ndarray:
+            return np.array([score_r(found[i].f_phased, found[top].f_phased).r for i in some])
+
+        distinct = distinct_solutions(expected, agreement)
+        solutions = [(found[i], n_agreeing) for i, n_agreeing in distinct]
+        return best_with_alternatives(self.name, self.seed, solutions, len(found), began)
+
+    def _search(self, target: AtomTarget) -> list[_Refined]:
+        """The refined states of the best look; it ends with the first convincing one."""
+        generator = torch.Generator().manual_seed(self.seed)
+        sites = target.random_sites(N_LADDERS * N_TEMPERATURES, generator)
+        best = []
+        for look in range(self.n_looks):
+            sites, coldest = temper(target, sites, STEPS, generator)
+            refined = refine(target, coldest)
+            refined.sort(key=lambda one: one.loss)
+            if not best or refined[0].loss < best[0].loss:
+                best = refined
+            self.progress(look + 1, self.n_looks)
+            logger.info(
+                "atoms, look %d of %d: lowest target %.4f (R1 %.3f), probably right %.2f",
+                look + 1, self.n_looks, best[0].loss, best[0].r1,
+                probability_right(target, best[0].loss),
+            )  # fmt: skip
+            if probability_right(target, best[0].loss) > CONVINCING:
+                break
+        return best
+
+    def _result(self, target, refined, back, amplitudes):
+        f_calc = refined.f_calc
+        modulus = np.maximum(np.abs(f_calc), np.finfo(float).tiny)
+        return in_input_setting(
+            target.f_obs, f_calc / modulus, confidence(target, refined), back, amplitudes
+        )
+
+
+@dataclass(frozen=True)
+class _Refined:
+    """A refined set of atoms.
+
+    Attributes
+    ----------
+    f_calc : numpy.ndarray of complex, shape (n_reflections,)
+        On the scale of the amplitudes.
+    loss : float
+        The target L, with the restraint of the weights.
+    r1 : float
+    """
+
+    f_calc: np.ndarray
+    loss: float
+    r1: float
+
+
+def temper(
+    target: AtomTarget, sites: Tensor, n_steps: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Parallel tempering of sets of atoms, Langevin steps at each temperature.
+
+    Parameters
+    ----------
+    target : AtomTarget
+    sites : Tensor, shape (N_LADDERS * N_TEMPERATURES, n_atoms, 3)
+        Cartesian, A; ladder by ladder, coldest first.
+    n_steps : int
+    generator : torch.Generator
+
+    Returns
+    -------
+    Tensor, shape of `sites`
+        Where the atoms are in the end.
+    Tensor, shape (N_REFINED, n_atoms, 3)
+        The states of lowest L that were passed, one of a place in the ladders.
+    """
+    ladder = np.geomspace(COLDEST, COLDEST * HOTTEST_OVER_COLDEST, N_TEMPERATURES)
+    temperature = torch.tensor(ladder / target.n_atoms, dtype=torch.float32)
+    mobility = STEP**2 * target.n_atoms / (2.0 * COLDEST)
+    kick = torch.sqrt(2.0 * mobility * temperature).repeat(N_LADDERS)[:, None, None]
+    lowest = torch.full((len(sites),), math.inf)
+    lowest_sites = sites
+    for step in range(n_steps):
+        loss, gradient = target(sites)
+        lower = loss < lowest
+        lowest = torch.where(lower, loss, lowest)
+        lowest_sites = torch.where(lower[:, None, None], sites, lowest_sites)
+        if step % STEPS_BETWEEN_EXCHANGES == 0:
+            first = step // STEPS_BETWEEN_EXCHANGES % 2
+            order = _exchanged(loss, temperature, first, generator)
+            sites, gradient = sites[order], gradient[order]
+        move = -mobility * gradient
+        length = move.norm(dim=2, keepdim=True)
+        move = move * (LONGEST_STEP / length.clamp(min=LONGEST_STEP))
+        sites = sites + move + kick * torch.randn(sites.shape, generator=generator)
+    return sites, lowest_sites[torch.argsort(lowest)[:N_REFINED]]
+
+
+def _exchanged(loss, temperature, first, generator):
+    """Order of the states after neighbours from `first` on, every second, had the chance to
+    exchange temperatures."""
+    loss = loss.view(N_LADDERS, N_TEMPERATURES)
+    order = torch.arange(loss.numel()).view(loss.shape)
+    cold = torch.arange(first, N_TEMPERATURES - 1, 2)
+    hot = cold + 1
+    gain = (loss[:, cold] - loss[:, hot]) * (1.0 / temperature[cold] - 1.0 / temperature[hot])
+    swap = torch.rand(gain.shape, generator=generator) < torch.exp(gain.clamp(max=0.0))
+    exchanged = order.clone()
+    exchanged[:, cold] = torch.where(swap, order[:, hot], order[:, cold])
+    exchanged[:, hot] = torch.where(swap, order[:, cold], order[:, hot])
+    return exchanged.flatten()
+
+
+def refine(target: AtomTarget, sites: Tensor) -> list[_Refined]:
+    """Sets of atoms refined with a free weight each, held to 1, and one displacement for all.
+
+    Parameters
+    ----------
+    target : AtomTarget
+    sites : Tensor, shape (s, n_atoms, 3)
+        Cartesian, A.
+    """
+    sites = sites.clone().requires_grad_()
+    log_weight = torch.zeros(sites.shape[:2], requires_grad=True)
+    u_iso = torch.full((len(sites),), U_ISO, requires_grad=True)
+    optimiser = torch.optim.Adam(
+        [
+            {"params": [sites], "lr": RATE_SITES},
+            {"params": [log_weight], "lr": RATE_WEIGHTS},
+            {"params": [u_iso], "lr": RATE_U},
+        ],
+        betas=(0.9, 0.99),
+    )
+    for step in range(REFINEMENT_STEPS):
+        left = 1.0 - step / REFINEMENT_STEPS
+        optimiser.param_groups[0]["lr"] = RATE_SITES * left + LAST_RATE_SITES
+        optimiser.zero_grad()
+        residual = target.calculated(sites, log_weight, u_iso).residual
+        restraint = WEIGHT_RESTRAINT * log_weight.square().mean(1)
+        (residual + restraint).sum().backward()
+        with torch.no_grad():
+            sites.grad += GEOMETRY_WEIGHT * target.geometry(sites)[1]
+        optimiser.step()
+    with torch.no_grad():
+        calculated = target.calculated(sites, log_weight, u_iso)
+        loss = (
+            calculated.residual
+            + GEOMETRY_WEIGHT * target.geometry(sites)[0]
+            + WEIGHT_RESTRAINT * log_weight.square().mean(1)
+        )
+    return [
+        _Refined(f_calc.numpy().astype(complex), one_loss, r1)
+        for f_calc, one_loss, r1 in zip(
+            calculated.f_calc, loss.tolist(), calculated.r1.tolist(), strict=True
+        )
+    ]
+
+
+def within(f_obs: miller.array, d_min: float) -> miller.array:
+    """The reflections within a resolution limit (A)."""
+    return f_obs.select(f_obs.d_spacings().data() >= d_min - RESOLUTION_TOLERANCE)
+
+
+def reflections_per_coordinate(f_obs: miller.array, composition: dict[str, float]) -> float:
+    """Unique reflections over coordinates of the atoms that are searched for.
+
+    Raises
+    ------
+    libtbx.utils.Sorry
+        Where the composition names no atom but hydrogen, or less than one.
+    """
+    elements, _ = sought_atoms(composition, f_obs.space_group().order_z())
+    if not elements:
+        raise Sorry(f"composition={composition}: no atom to search for.")
+    return f_obs.size() / (3.0 * len(elements))
+
+
+def suits(f_obs: miller.array, composition: dict[str, float]) -> bool:
+    """Whether a search for the atoms has a chance: few enough, and reflections enough.
+
+    Parameters
+    ----------
+    f_obs : cctbx.miller.array
+        Amplitudes, any setting.
+    composition : dict of str to float
+        Element -> atoms per unit cell.
+    """
+    n_atoms = len(sought_atoms(composition, f_obs.space_group().order_z())[0])
+    if not 0 < n_atoms <= MOST_ATOMS:
+        return False
+    amplitudes = within(f_obs, PREFERRED_D_MIN)
+    return reflections_per_coordinate(amplitudes, composition) >= FEWEST_PER_COORDINATE
+
+
+def relative_target(target: AtomTarget, loss: float) -> float:
+    """L of refined atoms over what wrong ones reach, which is lower the fewer the reflections."""
+    excess = target.n_reflections / (3.0 * target.n_atoms) - 1.0
+    of_wrong = WRONG_CENTROSYMMETRIC if target.centrosymmetric else WRONG
+    return loss / (of_wrong * max(excess, 0.01))
+
+
+def probability_right(target: AtomTarget, loss: float) -> float:
+    """How likely refined atoms with this L give the right map."""
+    return float(special.expit((HALF_RIGHT - relative_target(target, loss)) / HALF_RIGHT_WIDTH))
+
+
+def confidence(target: AtomTarget, refined: _Refined) -> np.ndarray:
+    """Expected cosine of the phase error of every reflection, shape (n,).
+
+    Of right atoms by the formula of Sim (Acta Cryst. 12, 813, 1959), with the mean square
+    difference of |F_obs| and |F_calc| as the variance of the error, corrected for the number of
+    coordinates that were fitted; of wrong ones `R_OF_WRONG`; weighted by the probability of both.
+    """
+    f_obs = target.amplitude.numpy().astype(float)
+    f_calc = np.abs(refined.f_calc)
+    ratio = target.n_reflections / (3.0 * target.n_atoms)
+    variance = np.mean((f_obs - f_calc) ** 2) * ratio / max(ratio - 1.0, 0.1)
+    x = 2.0 * f_obs * f_calc / variance
+    centric = target.f_obs.centric_flags().data().as_numpy_array()
+    of_right = np.where(centric, np.tanh(x / 2.0), special.i1e(x) / special.i0e(x))
+    right = probability_right(target, refined.loss)
+    return np.maximum(right * of_right + (1.0 - right) * R_OF_WRONG, 0.0)
