@@ -16,7 +16,7 @@ def target_of(crystal):
     structure, f_obs, _ = crystal
     reference, operator = to_reference_setting(f_obs)
     structure = structure.change_basis(operator)
-    composition = {e: n for e, n in structure.unit_cell_content().items()}
+    composition = dict(structure.unit_cell_content().items())
     target = AtomTarget(reference, composition)
     heaviest_first = sorted(structure.scatterers(), key=lambda s: s.element_symbol() != "O")
     sites = torch.tensor([s.site for s in heaviest_first], dtype=torch.float32)
