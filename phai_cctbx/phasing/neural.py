@@ -50,8 +50,11 @@ N_STARTS, VOLUME_OF_N_STARTS, MOST_STARTS = 64, 1500.0, 256
 STARTS_AT_ONCE = 4
 #: Starts that are made before agreement ends the search: an answer that is nearly right, or wrong,
 #: may be reached more often than the right one, which the network believes more. In centrosymmetric
-#: groups, where nearly every right answer is certain, agreement never ends it.
+#: groups, where nearly every right answer is certain, such agreement never ends it.
 AGREEMENT_STARTS = 32
+#: With this expected r, calibrated, agreement ends the search at once, in all groups: on real
+#: structures all solutions beyond 0.95 were right (see the model card).
+SURE_TOGETHER = 0.97
 #: A single start with this expected r needs no other to confirm it: on real structures of groups
 #: that a model was trained on, all solutions beyond 0.95 were right (see the model card).
 CERTAIN = 0.99
@@ -100,8 +103,8 @@ class NeuralPhaser:
         A TorchScript model file; the bundled one by default.
     n_starts : int, optional
         Largest number of random starts; by default as `default_starts` says. No more are made
-        when one is certain (`CERTAIN`), or, without a centre of symmetry, when several of
-        `AGREEMENT_STARTS` agree.
+        when one is certain (`CERTAIN`), when several that are nearly so agree (`SURE_TOGETHER`),
+        or, without a centre of symmetry, when several of `AGREEMENT_STARTS` agree.
     n_passes : int
         Passes of the network from each start (`phai_cctbx.network.recycling.anneal`).
     d_min : float, optional
@@ -119,7 +122,7 @@ class NeuralPhaser:
     n_starts = None
       .type = int(value_min=1)
       .help = largest number of random starts, by default 64, in cells below 1500 A^3 up to 256; \
-              fewer are made when one is certain, or several of 32 agree (acentric groups)
+              fewer are made when one is certain, or several agree
     n_passes = 24
       .type = int(value_min=1)
       .help = passes of the network from each start
@@ -237,7 +240,7 @@ class NeuralPhaser:
             confidences = torch.cat([confidences, confidence])
             done += n
             self.progress(done, n_most)
-            if self._certain(problem, output):
+            if self._certain(problem, outputs):
                 break
             if agreement_ends and done >= AGREEMENT_STARTS and enough_agree(
                 confidences.numpy(), self._agreement(problem, outputs)
@@ -297,12 +300,15 @@ class NeuralPhaser:
         centric = problem.frame.centric.expand(len(output), -1)
         return mean_confidence(output, centric, problem.f_sq * problem.frame.multiplicity)
 
-    def _certain(self, problem: _Problem, output: torch.Tensor) -> bool:
-        """Whether one of the outputs needs no confirmation; never where confidence is untested."""
+    def _certain(self, problem: _Problem, outputs: torch.Tensor) -> bool:
+        """Whether one of the outputs needs no confirmation, or has found one among the others;
+        never where confidence is untested."""
         if self._group_number(problem.f_obs) not in self.metadata.groups:
             return False
-        expected = self._confidence(problem, self._calibrated(output, problem.frame.centric))
-        return expected.max().item() > CERTAIN
+        expected = self._confidence(problem, self._calibrated(outputs, problem.frame.centric))
+        return expected.max().item() > CERTAIN or enough_agree(
+            expected.numpy(), self._agreement(problem, outputs), SURE_TOGETHER
+        )
 
     @staticmethod
     def _group_number(f_obs: miller.array) -> int:

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 SAME_SOLUTION = 0.9
 #: No more starts once this many of the most confident agree ...
 ENOUGH_AGREE = 3
-#: ... and their confidence is at least this.
+#: ... and the best of them has at least this confidence.
 CONFIDENT = 0.9
 #: Solutions kept beside the best one.
 N_ALTERNATIVES = 4
@@ -60,7 +60,9 @@ def cached_model(load: Callable, path: str, advice: str):
         raise Sorry(f"Model {error}. {advice}") from error
 
 
-def enough_agree(confidence: np.ndarray, agreement: Agreement) -> bool:
+def enough_agree(
+    confidence: np.ndarray, agreement: Agreement, at_least: float = CONFIDENT
+) -> bool:
     """Whether the most confident starts are one solution, so that more would bring nothing.
 
     Parameters
@@ -68,8 +70,10 @@ def enough_agree(confidence: np.ndarray, agreement: Agreement) -> bool:
     confidence : numpy.ndarray, shape (n_starts,)
     agreement : callable
         See `Agreement`.
+    at_least : float
+        Confidence of the best of them.
     """
-    if len(confidence) < ENOUGH_AGREE or confidence.max() < CONFIDENT:
+    if len(confidence) < ENOUGH_AGREE or confidence.max() < at_least:
         return False
     top = np.argsort(-confidence, kind="stable")[:ENOUGH_AGREE]
     return bool((agreement(top, int(top[0])) > SAME_SOLUTION).all())

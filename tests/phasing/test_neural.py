@@ -75,6 +75,14 @@ def test_a_start_that_is_certain_ends_the_search(f_calc, monkeypatch, certain, n
     assert found.figures_of_merit["n_starts"] == n_made
 
 
+@pytest.mark.parametrize(("sure", "n_made"), [(0.9, 4), (1.0, 12)])
+def test_starts_that_are_sure_together_end_the_search(f_calc, monkeypatch, sure, n_made):
+    monkeypatch.setattr(neural, "CERTAIN", 1.0)
+    monkeypatch.setattr(neural, "SURE_TOGETHER", sure)
+    found = NeuralPhaser(seed=1, n_starts=12)(abs(f_calc))
+    assert found.figures_of_merit["n_starts"] == n_made
+
+
 def test_a_shaken_solution_is_believed_no_less(f_calc, result, monkeypatch):
     monkeypatch.setattr(neural, "MOST_SHAKES", 0)
     before = NeuralPhaser(seed=1)(abs(f_calc))
