@@ -31,8 +31,8 @@ U_ISO = 0.04
 #: the atoms of the element that carries them.
 HYDROGEN_DISTANCE = 1.0
 #: An element's last atom on a special position is looked for where at least this share of a
-#: general one is left.
-SMALLEST_SHARE = 0.1
+#: general one is left; on those positions whose share differs from it by at most this.
+SMALLEST_SHARE, SHARE_TOLERANCE = 0.05, 0.02
 #: Atoms nearer than this (A) repel each other.
 NEAREST = 1.3
 #: Light atoms have no distances around this (A), within about this width, at this height.
@@ -78,14 +78,15 @@ class AtomTarget:
         Unique amplitudes, in the reference setting of the space group.
     composition : dict of str to float
         Element -> atoms per unit cell. One that is not a multiple of the number of general
-        positions has an atom with the share that is left, which may come to lie on its own images.
+        positions has an atom with the share that is left, on the special positions with that share;
+        where there are none, anywhere, even on its own images.
     radiation : {"xray", "electron"}
 
     Attributes
     ----------
     elements : list of str
         Of the atoms that are sought, heaviest first; `n_atoms` of them.
-    n_reflections : int
+    n_reflections, n_coordinates : int
     """
 
     def __init__(self, f_obs: miller.array, composition: dict[str, float], radiation: str = "xray"):
@@ -98,6 +99,7 @@ class AtomTarget:
         self.n_atoms = len(self.elements)
         self._set_scattering(f_obs, composition, shares, radiation)
         self._set_pairs(shares)
+        self._set_special_positions(f_obs.space_group_info(), shares)
 
     def _set_symmetry(self, f_obs):
         group = f_obs.space_group()
@@ -143,10 +145,43 @@ class AtomTarget:
         special = torch.tensor(shares) < 1.0
         self._not_a_pair = same & (self._identity[None, :, None] | special[:, None, None])
 
+    def _set_special_positions(self, space_group_info, shares):
+        """Of each atom with a share of a general position: the maps onto the positions with that
+        share (Cartesian, linear part and shift), and how many coordinates these leave."""
+        self._special = {}
+        self.n_coordinates = 0
+        for atom, share in enumerate(shares):
+            maps = special_positions(space_group_info, share) if share < 1.0 else []
+            self.n_coordinates += max((_rank(map_) for map_ in maps), default=3)
+            if not maps:
+                continue
+            linear, shift = _matrices(maps)
+            linear, shift = _tensor(linear), _tensor(shift)
+            self._special[atom] = (
+                self.orthogonalisation @ linear @ self.fractionalisation,
+                shift @ self.orthogonalisation.T,
+            )
+
     def random_sites(self, n_sets: int, generator: torch.Generator) -> Tensor:
-        """Atoms anywhere in the cell, A, shape (n_sets, n_atoms, 3)."""
+        """Atoms anywhere in the cell, or on their special positions, A, (n_sets, n_atoms, 3)."""
         fractions = torch.rand(n_sets, self.n_atoms, 3, generator=generator)
-        return fractions @ self.orthogonalisation.T
+        sites = fractions @ self.orthogonalisation.T
+        for atom, (linear, shift) in self._special.items():
+            choice = torch.randint(len(shift), (n_sets,), generator=generator)
+            at_random = sites[:, atom]
+            sites[:, atom] = (linear[choice] @ at_random[..., None])[..., 0] + shift[choice]
+        return sites
+
+    def on_positions(self, sites: Tensor) -> Tensor:
+        """The sites with special atoms moved onto the nearest of their positions."""
+        if not self._special:
+            return sites
+        sites = sites.clone()
+        for atom, (linear, shift) in self._special.items():
+            moved = torch.einsum("pij,sj->spi", linear, sites[:, atom]) + shift
+            nearest = (moved - sites[:, None, atom]).square().sum(2).argmin(1)
+            sites[:, atom] = moved[torch.arange(len(sites)), nearest]
+        return sites
 
     def __call__(self, sites: Tensor) -> tuple[Tensor, Tensor]:
         """L of some sets of atoms and its gradient.
@@ -271,6 +306,23 @@ def sought_atoms(composition: dict[str, float], n_general: int) -> tuple[list[st
         elements += [element] * len(of_element)
         shares += of_element
     return elements, shares
+
+
+def special_positions(space_group_info, share: float) -> list:
+    """Maps (`cctbx.sgtbx.rt_mx`) onto the special positions with a share of a general one."""
+    table = space_group_info.wyckoff_table()
+    n_general = space_group_info.group().order_z()
+    positions = [table.position(i) for i in range(table.size())]
+    return [
+        position.special_op()
+        for position in positions
+        if abs(position.multiplicity() / n_general - share) <= SHARE_TOLERANCE
+    ]
+
+
+def _rank(special_op) -> int:
+    """Coordinates that are free on a special position."""
+    return int(np.linalg.matrix_rank(_square(special_op.r().as_double())))
 
 
 def _scale(amplitude: Tensor, f_calc: Tensor) -> Tensor:

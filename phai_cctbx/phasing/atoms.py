@@ -130,17 +130,19 @@ class AtomPhaser:
         """
         began = time.monotonic()
         amplitudes = within(unique_amplitudes(f_obs), self.d_min)
-        ratio = reflections_per_coordinate(amplitudes, self.composition)
+        reference, to_reference = to_reference_setting(amplitudes)
+        if not sought_atoms(self.composition, reference.space_group().order_z())[0]:
+            raise Sorry(f"composition={self.composition}: no atom to search for.")
+        target = AtomTarget(
+            reference.sort(by_value="packed_indices"), self.composition, self.radiation
+        )
+        ratio = target.n_reflections / target.n_coordinates
         if ratio < FEWEST_PER_COORDINATE:
             raise Sorry(
                 f"{amplitudes.size()} unique reflections to {self.d_min:.2f} A are"
                 f" {ratio:.1f} per coordinate of the atoms: at least {FEWEST_PER_COORDINATE} are"
                 " needed to search for them."
             )
-        reference, to_reference = to_reference_setting(amplitudes)
-        target = AtomTarget(
-            reference.sort(by_value="packed_indices"), self.composition, self.radiation
-        )
         sets = self._search(target)
         found = [self._result(target, one, to_reference.inverse(), amplitudes) for one in sets]
         expected = np.array([result.expected_r for result in found])
@@ -237,7 +239,8 @@ def temper(
         move = -mobility * gradient
         length = move.norm(dim=2, keepdim=True)
         move = move * (LONGEST_STEP / length.clamp(min=LONGEST_STEP))
-        sites = sites + move + kick * torch.randn(sites.shape, generator=generator)
+        moved = sites + move + kick * torch.randn(sites.shape, generator=generator)
+        sites = target.on_positions(moved)
     return sites, lowest_sites[torch.argsort(lowest)[:N_REFINED]]
 
 
@@ -286,6 +289,8 @@ def refine(target: AtomTarget, sites: Tensor) -> list[_Refined]:
         with torch.no_grad():
             sites.grad += GEOMETRY_WEIGHT * target.geometry(sites)[1]
         optimiser.step()
+        with torch.no_grad():
+            sites.copy_(target.on_positions(sites))
     with torch.no_grad():
         calculated = target.calculated(sites, log_weight, u_iso)
         loss = (
@@ -306,20 +311,6 @@ def within(f_obs: miller.array, d_min: float) -> miller.array:
     return f_obs.select(f_obs.d_spacings().data() >= d_min - RESOLUTION_TOLERANCE)
 
 
-def reflections_per_coordinate(f_obs: miller.array, composition: dict[str, float]) -> float:
-    """Unique reflections over coordinates of the atoms that are searched for.
-
-    Raises
-    ------
-    libtbx.utils.Sorry
-        Where the composition names no atom but hydrogen, or less than one.
-    """
-    elements, _ = sought_atoms(composition, f_obs.space_group().order_z())
-    if not elements:
-        raise Sorry(f"composition={composition}: no atom to search for.")
-    return f_obs.size() / (3.0 * len(elements))
-
-
 def suits(f_obs: miller.array, composition: dict[str, float]) -> bool:
     """Whether a search for the atoms has a chance: few enough, and reflections enough.
 
@@ -330,16 +321,17 @@ def suits(f_obs: miller.array, composition: dict[str, float]) -> bool:
     composition : dict of str to float
         Element -> atoms per unit cell.
     """
-    n_atoms = len(sought_atoms(composition, f_obs.space_group().order_z())[0])
-    if not 0 < n_atoms <= MOST_ATOMS:
+    reference, _ = to_reference_setting(within(unique_amplitudes(f_obs), PREFERRED_D_MIN))
+    elements, _ = sought_atoms(composition, reference.space_group().order_z())
+    if not 0 < len(elements) <= MOST_ATOMS:
         return False
-    amplitudes = within(f_obs, PREFERRED_D_MIN)
-    return reflections_per_coordinate(amplitudes, composition) >= FEWEST_PER_COORDINATE
+    target = AtomTarget(reference, composition)
+    return target.n_reflections >= FEWEST_PER_COORDINATE * target.n_coordinates
 
 
 def relative_target(target: AtomTarget, loss: float) -> float:
     """L of refined atoms over what wrong ones reach, which is lower the fewer the reflections."""
-    excess = target.n_reflections / (3.0 * target.n_atoms) - 1.0
+    excess = target.n_reflections / target.n_coordinates - 1.0
     of_wrong = WRONG_CENTROSYMMETRIC if target.centrosymmetric else WRONG
     return loss / (of_wrong * max(excess, 0.01))
 
@@ -358,7 +350,7 @@ def confidence(target: AtomTarget, refined: _Refined) -> np.ndarray:
     """
     f_obs = target.amplitude.numpy().astype(float)
     f_calc = np.abs(refined.f_calc)
-    ratio = target.n_reflections / (3.0 * target.n_atoms)
+    ratio = target.n_reflections / target.n_coordinates
     variance = np.mean((f_obs - f_calc) ** 2) * ratio / max(ratio - 1.0, 0.1)
     x = 2.0 * f_obs * f_calc / variance
     centric = target.f_obs.centric_flags().data().as_numpy_array()

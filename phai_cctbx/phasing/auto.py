@@ -34,7 +34,7 @@ CONVINCING_D_MIN = 1.3
 #: starts (about a minute). At 1.2 A one start in 10 to 25 finds a light-atom structure.
 FURTHER_STARTS_COST = 80_000
 #: Where the network expects less of its answer, the atoms of a small structure are searched for.
-SURE = 0.95
+SURE = 0.92
 #: Phases that leave out more than this share of the resolution are extended.
 _EXTENSION_SHARE = 1.05
 

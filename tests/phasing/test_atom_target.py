@@ -3,7 +3,8 @@ import pytest
 import torch
 
 # cctbx
-from cctbx import miller
+from cctbx import crystal, miller
+from cctbx.array_family import flex
 
 from phai_cctbx.phasing.atom_target import AtomTarget, sought_atoms
 from phai_cctbx.phasing.normalisation import to_reference_setting
@@ -75,11 +76,30 @@ def test_geometry_tells_molecules_from_heaps_of_atoms(random_crystal):
 
 
 def test_atoms_of_special_positions_have_the_share_that_is_left():
-    assert sought_atoms({"C": 8, "H": 30, "Fe": 2, "O": 4.2}, 4) == (
+    assert sought_atoms({"C": 8, "H": 30, "Fe": 2, "O": 4.1}, 4) == (
         ["Fe", "O", "C", "C"],
         [pytest.approx(0.501), 1.0, 1.0, 1.0],
     )
     assert sought_atoms({"H": 8}, 4) == ([], [])
+
+
+def test_atoms_with_a_share_lie_on_the_positions_that_have_it():
+    symmetry = crystal.symmetry((5.6, 5.6, 4.7, 90, 90, 90), "P -4 21 m")
+    indices = miller.build_set(symmetry, anomalous_flag=False, d_min=2.0)
+    f_obs = indices.array(data=flex.double(indices.size(), 1.0))
+    target = AtomTarget(f_obs, {"C": 2, "O": 2, "N": 4, "H": 8})
+    assert target.elements == ["O", "N", "C"]
+    assert target.n_coordinates == 4  # 2c of O and C: z, 4e of N: x and z
+    settings = symmetry.special_position_settings(min_distance_sym_equiv=1e-3)
+    generator = torch.Generator().manual_seed(0)
+    sites = target.random_sites(200, generator)
+    moved = target.on_positions(sites + 0.1 * torch.randn(sites.shape, generator=generator))
+    for places in (sites, moved):
+        for atom, multiplicity in ((0, 2), (1, 4), (2, 2)):
+            fractions = places[:, atom] @ target.fractionalisation.T
+            found = {settings.site_symmetry(tuple(x)).multiplicity() for x in fractions.tolist()}
+            assert found == {multiplicity}
+    assert torch.allclose(target.on_positions(moved), moved, atol=1e-5)
 
 
 def test_hydrogens_add_to_the_atoms_that_carry_them(random_crystal):
