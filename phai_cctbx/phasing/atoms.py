@@ -46,12 +46,14 @@ PREFERRED_D_MIN = 2.0
 #: A reflection at the very limit belongs to it, A.
 RESOLUTION_TOLERANCE = 1e-6
 #: Atoms of the asymmetric unit that are searched for at most, by default.
-MOST_ATOMS = 24
+MOST_ATOMS = 20
 #: Reflections per coordinate that are needed at least: with fewer, wrong atoms explain them too.
 FEWEST_PER_COORDINATE = 1.3
-#: Independent searches side by side, temperatures of each, steps between two looks at the states,
-#: and so many looks at most.
-N_LADDERS, N_TEMPERATURES, STEPS, MOST_LOOKS = 4, 16, 2000, 4
+#: Independent searches side by side, temperatures of each, steps between two looks at the states.
+N_LADDERS, N_TEMPERATURES, STEPS = 4, 16, 2000
+#: Looks at most, by default: as many as this number of waves (atoms times operations times
+#: reflections) allows, some 75 seconds, within limits.
+WAVES_OF_ALL_LOOKS, FEWEST_LOOKS, MOST_LOOKS = 16_000, 2, 12
 #: Temperature of L times the number of atoms: the coldest, and the hottest over the coldest.
 COLDEST, HOTTEST_OVER_COLDEST = 0.004, 20.0
 #: Random part of a step at the coldest temperature, r.m.s. of a coordinate in A.
@@ -66,7 +68,7 @@ N_REFINED, REFINEMENT_STEPS = 8, 200
 RATE_SITES, RATE_WEIGHTS, RATE_U, LAST_RATE_SITES = 0.02, 0.01, 0.001, 0.001
 WEIGHT_RESTRAINT = 0.05
 #: L of refined wrong atoms, over (reflections per coordinate - 1), without and with a centre of
-#: symmetry; measured on measured and artificial crystals of 5 to 24 atoms.
+#: symmetry; measured on measured and artificial crystals of 5 to 23 atoms.
 WRONG, WRONG_CENTROSYMMETRIC = 0.016, 0.022
 #: Half of the refined atoms with this L relative to that of wrong ones are right, and how sharply
 #: that changes.
@@ -84,8 +86,9 @@ class AtomPhaser:
     ----------
     composition : dict of str to float
         Element -> atoms per unit cell. Needed: these are the atoms that are searched for.
-    n_looks : int
-        Rounds of the search at most; it ends with the first convincing one.
+    n_looks : int, optional
+        Rounds of the search at most, by default as many as take a minute or so; it ends with the
+        first convincing one.
     d_min : float
         Resolution used, A.
     radiation : {"xray", "electron"}
@@ -100,7 +103,7 @@ class AtomPhaser:
     def __init__(
         self,
         composition: dict[str, float] | None = None,
-        n_looks: int = MOST_LOOKS,
+        n_looks: int | None = None,
         d_min: float = PREFERRED_D_MIN,
         radiation: str = "xray",
         seed: int = 0,
@@ -157,18 +160,19 @@ class AtomPhaser:
     def _search(self, target: AtomTarget) -> list[_Refined]:
         """The refined states of the best look; it ends with the first convincing one."""
         generator = torch.Generator().manual_seed(self.seed)
+        n_looks = self.n_looks or default_looks(target)
         sites = target.random_sites(N_LADDERS * N_TEMPERATURES, generator)
         best = []
-        for look in range(self.n_looks):
+        for look in range(n_looks):
             sites, coldest = temper(target, sites, STEPS, generator)
             refined = refine(target, coldest)
             refined.sort(key=lambda one: one.loss)
             if not best or refined[0].loss < best[0].loss:
                 best = refined
-            self.progress(look + 1, self.n_looks)
+            self.progress(look + 1, n_looks)
             logger.info(
                 "atoms, look %d of %d: lowest target %.4f (R1 %.3f), probably right %.2f",
-                look + 1, self.n_looks, best[0].loss, best[0].r1,
+                look + 1, n_looks, best[0].loss, best[0].r1,
                 probability_right(target, best[0].loss),
             )  # fmt: skip
             if probability_right(target, best[0].loss) > CONVINCING:
@@ -199,6 +203,12 @@ class _Refined:
     f_calc: np.ndarray
     loss: float
     r1: float
+
+
+def default_looks(target: AtomTarget) -> int:
+    """Rounds of a search that take about one time in all crystals."""
+    n_waves = target.n_atoms * target.n_operations * target.n_reflections
+    return int(np.clip(WAVES_OF_ALL_LOOKS // n_waves, FEWEST_LOOKS, MOST_LOOKS))
 
 
 def temper(
