@@ -9,7 +9,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 TORCH ?= torch==2.13.0
-PYTEST_ARGS ?=
+# As many at a time as there are cores, the tests of a file on one of them.
+PYTEST_ARGS ?= -n auto --dist loadfile
 
 BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/.installed
