@@ -6,7 +6,7 @@ The target of a search in direct space (`phai_cctbx.phasing.atoms`), for many se
 
 The scale k is the best one. The geometry says what every organic or metal-organic crystal obeys at
 any resolution: no two atoms nearer than a bond, no light atoms between a bond and a next-nearest
-neighbour, a neighbour within a bond of each light atom.
+neighbour, a neighbour within a bond of each light atom, and a second one of most carbon atoms.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ SMALLEST_SHARE, SHARE_TOLERANCE = 0.05, 0.02
 NEAREST = 1.3
 #: Light atoms have no distances around this (A), within about this width, at this height.
 GAP, GAP_WIDTH, GAP_HEIGHT = 1.9, 0.18, 0.1
-#: The nearest neighbour of a light atom is at most at this distance (A); what a lonely atom costs
-#: at most, and over which length (A) several near neighbours count as the nearest.
-LONGEST_BOND, LONELY, NEIGHBOUR_WIDTH = 1.5, 0.2, 0.1
+#: The nearest neighbour of a light atom, and the second one of carbon, are at most at this
+#: distance (A); what an atom without the first, and without the second, costs at most.
+LONGEST_BOND, LONELY, END_OF_CHAIN = 1.5, 0.2, 0.1
 #: Elements of the second period and lighter: C, N, O, F.
 HEAVIEST_LIGHT = 9
 #: Weight of the geometry.
@@ -139,8 +139,10 @@ class AtomTarget:
 
     def _set_pairs(self, shares):
         atomic_numbers = [tiny_pse.table(element).atomic_number() for element in self.elements]
-        self._light = _tensor([float(z <= HEAVIEST_LIGHT) for z in atomic_numbers])
-        self._both_light = (self._light[:, None] * self._light[None])[:, None]
+        light = _tensor([float(z <= HEAVIEST_LIGHT) for z in atomic_numbers])
+        carbon = _tensor([float(element == "C") for element in self.elements])
+        self._both_light = (light[:, None] * light[None])[:, None]
+        self._lonely = torch.stack([LONELY * light, END_OF_CHAIN * carbon], 1)
         same = torch.eye(self.n_atoms, dtype=torch.bool)[:, None]
         special = torch.tensor(shares) < 1.0
         self._not_a_pair = same & (self._identity[None, :, None] | special[:, None, None])
@@ -253,8 +255,17 @@ class AtomTarget:
             r1=difference.abs().sum(1) / self.amplitude.sum(),
         )
 
-    def geometry(self, sites: Tensor) -> tuple[Tensor, Tensor]:
-        """The geometry's part of L, without its weight, and its gradient; as for a call."""
+    def geometry(self, sites: Tensor, ends: bool = True) -> tuple[Tensor, Tensor]:
+        """The geometry's part of L, without its weight, and its gradient; as for a call.
+
+        Parameters
+        ----------
+        sites : Tensor, shape (s, n_atoms, 3)
+            Cartesian, A.
+        ends : bool
+            Whether carbon atoms at the end of a chain cost something: that guides a search to
+            chains and rings, but methyl groups are right.
+        """
         n_sets, n_atoms = sites.shape[:2]
         # components first, so that products with 3 x 3 matrices are few and long
         fractions = self.fractionalisation @ sites.reshape(-1, 3).T
@@ -270,17 +281,17 @@ class AtomTarget:
         off_gap = ((distance - GAP) / GAP_WIDTH).clamp(max=_OFF_GAP)
         in_gap = GAP_HEIGHT * torch.exp(-off_gap.square()) * self._both_light
         slope = -2.0 * overlap - 2.0 * in_gap * off_gap / GAP_WIDTH
-        near = torch.exp(-distance / NEIGHBOUR_WIDTH)
-        all_near = near.sum((2, 3))
-        stretch = (-NEIGHBOUR_WIDTH * torch.log(all_near) - LONGEST_BOND).clamp(min=0.0)
-        lonely = LONELY * stretch.clamp(max=1.0).square() * self._light
-        pull = 2.0 * LONELY * stretch * (stretch < 1.0) * self._light / all_near
-        pull = pull[:, :, None, None] * near
+        near, which = distance.flatten(2).topk(2, largest=False)
+        stretch = (near - LONGEST_BOND).clamp(min=0.0)
+        cost = self._lonely * torch.tensor([1.0, float(ends)])
+        lonely = cost * stretch.clamp(max=1.0).square()
+        pull = 2.0 * cost * stretch * (stretch < 1.0)
+        pull = torch.zeros_like(distance).flatten(2).scatter(2, which, pull).view(distance.shape)
         # every pair comes twice: from the first atom, and by the inverse operation from the second
         pull = pull + pull.permute(0, 3, 2, 1)[:, :, self._inverse]
         along = ((2.0 * slope + pull) / distance).masked_fill(self._not_a_pair, 0.0)
         gradient = (along * vector).sum((3, 4)).permute(1, 2, 0)
-        total = overlap.square().sum((1, 2, 3)) + in_gap.sum((1, 2, 3)) + lonely.sum(1)
+        total = overlap.square().sum((1, 2, 3)) + in_gap.sum((1, 2, 3)) + lonely.sum((1, 2))
         return total / self.n_atoms, gradient / self.n_atoms
 
 

@@ -297,7 +297,7 @@ def refine(target: AtomTarget, sites: Tensor) -> list[_Refined]:
         restraint = WEIGHT_RESTRAINT * log_weight.square().mean(1)
         (residual + restraint).sum().backward()
         with torch.no_grad():
-            sites.grad += GEOMETRY_WEIGHT * target.geometry(sites)[1]
+            sites.grad += GEOMETRY_WEIGHT * target.geometry(sites, ends=False)[1]
         optimiser.step()
         with torch.no_grad():
             sites.copy_(target.on_positions(sites))
@@ -305,7 +305,7 @@ def refine(target: AtomTarget, sites: Tensor) -> list[_Refined]:
         calculated = target.calculated(sites, log_weight, u_iso)
         loss = (
             calculated.residual
-            + GEOMETRY_WEIGHT * target.geometry(sites)[0]
+            + GEOMETRY_WEIGHT * target.geometry(sites, ends=False)[0]
             + WEIGHT_RESTRAINT * log_weight.square().mean(1)
         )
     return [

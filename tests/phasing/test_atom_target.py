@@ -6,7 +6,7 @@ import torch
 from cctbx import crystal, miller
 from cctbx.array_family import flex
 
-from phai_cctbx.phasing.atom_target import AtomTarget, sought_atoms
+from phai_cctbx.phasing.atom_target import END_OF_CHAIN, AtomTarget, sought_atoms
 from phai_cctbx.phasing.normalisation import to_reference_setting
 
 GROUPS = ("P -1", "P 1 21/c 1", "P 21 21 21", "C 1 2/c 1", "P 31", "R -3 :H", "I -4")
@@ -70,7 +70,10 @@ def test_geometry_tells_molecules_from_heaps_of_atoms(random_crystal):
     )
     heap = chain * torch.tensor([0.5, 1.0, 1.0])
     spread = chain * torch.tensor([2.0, 1.0, 1.0])
-    assert isolated.geometry(chain + 5.0)[0].item() < 0.01
+    assert isolated.geometry(chain + 5.0, ends=False)[0].item() < 0.01
+    # one of the two ends is a carbon atom
+    with_ends = isolated.geometry(chain + 5.0)[0].item()
+    assert with_ends == pytest.approx(END_OF_CHAIN / n, abs=0.01)
     assert isolated.geometry(heap + 5.0)[0].item() > 0.1
     assert isolated.geometry(spread + 5.0)[0].item() > 0.05
 
