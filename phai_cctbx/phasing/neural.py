@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 BUNDLED_MODEL = Path(__file__).parents[1] / "models" / "default.pt"
 #: Random starts at most, by default, in cells of this volume (A^3) and above; smaller ones, where a
 #: start takes less time, get more of them, up to a limit.
-N_STARTS, VOLUME_OF_N_STARTS, MOST_STARTS = 64, 1500.0, 256
+N_STARTS, VOLUME_OF_N_STARTS, MOST_STARTS = 64, 3000.0, 256
 #: Random starts between two looks at whether more are needed; they are computed together.
 STARTS_AT_ONCE = 4
 #: Starts that are made before agreement ends the search: an answer that is nearly right, or wrong,
@@ -122,7 +122,7 @@ class NeuralPhaser:
       .help = TorchScript model file, the bundled one by default
     n_starts = None
       .type = int(value_min=1)
-      .help = largest number of random starts, by default 64, in cells below 1500 A^3 up to 256; \
+      .help = largest number of random starts, by default 64, in cells below 3000 A^3 up to 256; \
               fewer are made when one is certain, or several agree
     n_passes = 24
       .type = int(value_min=1)

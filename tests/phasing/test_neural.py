@@ -93,7 +93,7 @@ def test_a_shaken_solution_is_believed_no_less(f_calc, result, monkeypatch):
 
 @pytest.mark.parametrize(
     ("symbol", "volume", "expected"),
-    [("P -1", 3000, 64), ("P -1", 750, 128), ("P -1", 100, 256), ("C 1 2/c 1", 1500, 128)],
+    [("P -1", 6000, 64), ("P -1", 1500, 128), ("P -1", 100, 256), ("C 1 2/c 1", 3000, 128)],
 )
 def test_small_cells_get_more_starts(symbol, volume, expected):
     symmetry = sgtbx.space_group_info(symbol).any_compatible_crystal_symmetry(volume=volume)
