@@ -25,8 +25,9 @@ from cctbx.eltbx import tiny_pse
 from phai_cctbx.phasing.normalisation import form_factor
 
 HYDROGENS = ("H", "D")
-#: Displacement of all atoms while they are searched for, A^2.
-U_ISO = 0.04
+#: Displacement of all atoms while they are searched for, A^2. Less than they have: hydrogens as
+#: spheres are too blunt, and sharper atoms make up for that.
+U_ISO = -0.01
 #: Hydrogens, whose places are not searched for, are spread over a sphere of this radius (A) around
 #: the atoms of the element that carries them.
 HYDROGEN_DISTANCE = 1.0
@@ -91,6 +92,7 @@ class AtomTarget:
 
     def __init__(self, f_obs: miller.array, composition: dict[str, float], radiation: str = "xray"):
         self.f_obs = f_obs
+        self._rooms: dict[str, Tensor] = {}
         self.n_reflections = f_obs.size()
         self.amplitude = _tensor(f_obs.data().as_numpy_array())
         self._sum_sq = self.amplitude.square().sum()
@@ -110,15 +112,15 @@ class AtomTarget:
         rotations, translations = _matrices(half)
         hkl = np.array(f_obs.indices(), dtype=float)
         self.n_operations = len(half)
-        waves = np.einsum("ni,mij->jmn", hkl, rotations).reshape(3, -1)
+        waves = np.einsum("ni,mij->mnj", hkl, rotations)
+        origins = translations @ hkl.T % 1.0
+        # times fractional coordinates and 1: the angles, operation by operation
+        waves = np.concatenate([waves, origins[..., None]], axis=2).reshape(-1, 4)
         self._waves = _tensor(2.0 * np.pi * waves)
-        self._wave_origins = _tensor(2.0 * np.pi * (translations @ hkl.T % 1.0).ravel())
         operations = [operation.mod_positive() for operation in group.all_ops()]
         rotations, translations = _matrices(operations)
         self._rotations, self._translations = _tensor(rotations), _tensor(translations)
-        self._inverse = torch.tensor(
-            [operations.index(operation.inverse().mod_positive()) for operation in operations]
-        )
+        self._inverse = [operations.index(o.inverse().mod_positive()) for o in operations]
         self._identity = torch.tensor([operation.is_unit_mx() for operation in operations])
         cell = f_obs.unit_cell()
         self.orthogonalisation = _tensor(_square(cell.orthogonalization_matrix()))
@@ -133,19 +135,24 @@ class AtomTarget:
         attached = hydrogens / composition[host] * form_factor("H", d_star_sq, radiation)
         factors[host] = factors[host] + attached * sphere
         of_atoms = np.array([s * factors[e] for e, s in zip(self.elements, shares, strict=True)])
-        self._factors = _tensor(of_atoms)
-        self._stol_sq = _tensor(d_star_sq / 4.0)
-        self._at_rest = self._factors * torch.exp(-8.0 * math.pi**2 * U_ISO * self._stol_sq)
+        # reflection, atom, set
+        self._factors = _tensor(of_atoms.T)[..., None]
+        self._stol_sq = _tensor(d_star_sq / 4.0)[:, None]
+        damping = torch.exp(-8.0 * math.pi**2 * U_ISO * self._stol_sq)
+        self._at_rest = self._factors * damping[:, None]
 
     def _set_pairs(self, shares):
         atomic_numbers = [tiny_pse.table(element).atomic_number() for element in self.elements]
         light = _tensor([float(z <= HEAVIEST_LIGHT) for z in atomic_numbers])
         carbon = _tensor([float(element == "C") for element in self.elements])
-        self._both_light = (light[:, None] * light[None])[:, None]
         self._lonely = torch.stack([LONELY * light, END_OF_CHAIN * carbon], 1)
+        # atom, operation, other atom, set
+        self._gap_heights = GAP_HEIGHT * (light[:, None] * light[None])[:, None, :, None]
         same = torch.eye(self.n_atoms, dtype=torch.bool)[:, None]
         special = torch.tensor(shares) < 1.0
-        self._not_a_pair = same & (self._identity[None, :, None] | special[:, None, None])
+        not_a_pair = same & (self._identity[None, :, None] | special[:, None, None])
+        self._is_pair = (~not_a_pair)[..., None].float()
+        self._off_pairs = _FAR * (1.0 - self._is_pair)
 
     def _set_special_positions(self, space_group_info, shares):
         """Of each atom with a share of a general position: the maps onto the positions with that
@@ -198,31 +205,62 @@ class AtomTarget:
         Tensor, shape (s,)
         Tensor, shape (s, n_atoms, 3)
         """
-        n_sets = len(sites)
-        fractions = sites @ self.fractionalisation.T
-        angles = fractions.reshape(-1, 3) @ self._waves + self._wave_origins
-        shape = (n_sets, self.n_atoms, self.n_operations, self.n_reflections)
-        cos, sin = torch.cos(angles).view(shape), torch.sin(angles).view(shape)
-        re = (cos.sum(2) * self._at_rest).sum(1)
+        fractions = self._fractions(sites)
+        residual, by_fraction = self._residual(fractions)
+        geometry, geometry_by_fraction = self._geometry(fractions)
+        return (
+            residual + GEOMETRY_WEIGHT * geometry,
+            self._gradient(by_fraction + GEOMETRY_WEIGHT * geometry_by_fraction),
+        )
+
+    def _fractions(self, sites):
+        """Fractional coordinates, shape (3, n_atoms, s).
+
+        Here and in all that follows the sets are the last dimension: every operation then runs
+        along memory, and those over atoms, operations or reflections add whole rows.
+        """
+        return (self.fractionalisation @ sites.permute(2, 1, 0).flatten(1)).view(
+            3, self.n_atoms, len(sites)
+        )
+
+    def _gradient(self, by_fraction):
+        """By Cartesian coordinates, shape (s, n_atoms, 3), of one by fractional ones."""
+        by_site = self.fractionalisation.T @ by_fraction.flatten(1)
+        return by_site.view(by_fraction.shape).permute(2, 1, 0)
+
+    def _residual(self, fractions):
+        """The residual and its derivatives by the fractions."""
+        n_sets = fractions.shape[2]
+        shape = (self.n_operations, self.n_reflections, self.n_atoms, n_sets)
+        of_waves = torch.cat([fractions, torch.ones_like(fractions[:1])]).flatten(1)
+        cos = self._room("cos", *shape)
+        torch.mm(self._waves, of_waves, out=cos.flatten(0, 1).flatten(1))
+        sin = torch.sin(cos, out=self._room("sin", *shape))
+        cos.cos_()
+        re = (cos.sum(0) * self._at_rest).sum(1)
         if self.centrosymmetric:
             f_calc = re.abs() + _TINY
         else:
-            im = (sin.sum(2) * self._at_rest).sum(1)
-            f_calc = torch.sqrt(re.square() + im.square()) + _TINY
-        scale = _scale(self.amplitude, f_calc)
-        difference = self.amplitude - scale * f_calc
-        residual = difference.square().sum(1) / self._sum_sq
-        slope = -2.0 * scale * difference / (self._sum_sq * f_calc)
-        by_angle = -sin * (self._at_rest * (slope * re)[:, None])[:, :, None]
+            im = (sin.sum(0) * self._at_rest).sum(1)
+            f_calc = torch.sqrt(re * re + im * im) + _TINY
+        amplitude = self.amplitude[:, None]
+        scale = (amplitude * f_calc).sum(0) / (f_calc * f_calc).sum(0)
+        difference = amplitude - scale * f_calc
+        residual = (difference * difference).sum(0) / self._sum_sq
+        slope = (-2.0 / self._sum_sq * scale) * difference / f_calc
+        by_angle = sin.mul_(self._at_rest * (-slope * re)[:, None])
         if not self.centrosymmetric:
-            by_angle += cos * (self._at_rest * (slope * im)[:, None])[:, :, None]
-        by_fraction = (by_angle.view(n_sets * self.n_atoms, -1) @ self._waves.T).view(sites.shape)
-        geometry, geometry_gradient = self.geometry(sites)
-        gradient = by_fraction @ self.fractionalisation
-        return (
-            residual + GEOMETRY_WEIGHT * geometry,
-            gradient + GEOMETRY_WEIGHT * geometry_gradient,
-        )
+            by_angle.addcmul_(cos, self._at_rest * (slope * im)[:, None])
+        by_fraction = self._waves[:, :3].T @ by_angle.flatten(0, 1).flatten(1)
+        return residual, by_fraction.view(fractions.shape)
+
+    def _room(self, name, *shape):
+        """Memory that is used again in every step: fresh memory costs as much as the cosines."""
+        dtype = self.amplitude.dtype
+        kept = self._rooms.get(name)
+        if kept is None or kept.shape != shape or kept.dtype != dtype:
+            kept = self._rooms[name] = torch.empty(shape, dtype=dtype)
+        return kept
 
     def calculated(self, sites: Tensor, log_weight: Tensor, u_iso: Tensor) -> Calculated:
         """Structure factors with refined weights and displacements; keeps torch's gradients.
@@ -236,23 +274,23 @@ class AtomTarget:
         u_iso : Tensor, shape (s,)
             One for all atoms, A^2.
         """
-        fractions = sites @ self.fractionalisation.T
-        angles = fractions.reshape(-1, 3) @ self._waves + self._wave_origins
-        angles = angles.view(len(sites), self.n_atoms, self.n_operations, self.n_reflections)
-        damping = torch.exp(-8.0 * math.pi**2 * u_iso.abs()[:, None] * self._stol_sq)
-        factors = self._factors * torch.exp(log_weight)[..., None] * damping[:, None]
-        re = (torch.cos(angles).sum(2) * factors).sum(1)
+        angles = self._waves[:, :3] @ self._fractions(sites).flatten(1) + self._waves[:, 3:]
+        angles = angles.view(self.n_operations, self.n_reflections, self.n_atoms, len(sites))
+        factors = self._factors * torch.exp(log_weight.T)
+        damping = torch.exp(-8.0 * math.pi**2 * u_iso * self._stol_sq)
+        re = (torch.cos(angles).sum(0) * factors).sum(1) * damping
         if self.centrosymmetric:
             im = torch.zeros_like(re)
         else:
-            im = (torch.sin(angles).sum(2) * factors).sum(1)
+            im = (torch.sin(angles).sum(0) * factors).sum(1) * damping
         modulus = torch.sqrt(re.square() + im.square() + _TINY)
-        scale = _scale(self.amplitude, modulus).detach()
-        difference = self.amplitude - scale * modulus
+        amplitude = self.amplitude[:, None]
+        scale = (amplitude * modulus).sum(0) / modulus.square().sum(0)
+        difference = amplitude - scale.detach() * modulus
         return Calculated(
-            f_calc=scale * torch.complex(re, im),
-            residual=difference.square().sum(1) / self._sum_sq,
-            r1=difference.abs().sum(1) / self.amplitude.sum(),
+            f_calc=(scale * torch.complex(re, im)).T,
+            residual=difference.square().sum(0) / self._sum_sq,
+            r1=difference.abs().sum(0) / self.amplitude.sum(),
         )
 
     def geometry(self, sites: Tensor, ends: bool = True) -> tuple[Tensor, Tensor]:
@@ -266,33 +304,60 @@ class AtomTarget:
             Whether carbon atoms at the end of a chain cost something: that guides a search to
             chains and rings, but methyl groups are right.
         """
-        n_sets, n_atoms = sites.shape[:2]
-        # components first, so that products with 3 x 3 matrices are few and long
-        fractions = self.fractionalisation @ sites.reshape(-1, 3).T
-        images = (self._rotations @ fractions).view(-1, 3, n_sets, 1, n_atoms)
-        images = (images + self._translations[:, :, None, None, None]).permute(1, 2, 3, 0, 4)
-        # 3, set, atom, operation, other atom
-        apart = fractions.view(3, n_sets, n_atoms, 1, 1) - images
-        apart = apart - apart.round()
-        vector = (self.orthogonalisation @ apart.reshape(3, -1)).view(apart.shape)
-        distance = torch.sqrt(vector.square().sum(0) + _TINY).clamp(max=_FAR)
-        distance = distance.masked_fill(self._not_a_pair, _FAR)
-        overlap = (NEAREST - distance).clamp(min=0.0)
-        off_gap = ((distance - GAP) / GAP_WIDTH).clamp(max=_OFF_GAP)
-        in_gap = GAP_HEIGHT * torch.exp(-off_gap.square()) * self._both_light
-        slope = -2.0 * overlap - 2.0 * in_gap * off_gap / GAP_WIDTH
-        near, which = distance.flatten(2).topk(2, largest=False)
-        stretch = (near - LONGEST_BOND).clamp(min=0.0)
-        cost = self._lonely * torch.tensor([1.0, float(ends)])
-        lonely = cost * stretch.clamp(max=1.0).square()
-        pull = 2.0 * cost * stretch * (stretch < 1.0)
-        pull = torch.zeros_like(distance).flatten(2).scatter(2, which, pull).view(distance.shape)
+        total, by_fraction = self._geometry(self._fractions(sites), ends)
+        return total, self._gradient(by_fraction)
+
+    def _geometry(self, fractions, ends=True):
+        """The geometry's part of L and its derivatives by the fractions."""
+        n_sets, n_atoms, n_operations = fractions.shape[2], self.n_atoms, len(self._rotations)
+        # atom, operation, other atom, set
+        shape = (n_atoms, n_operations, n_atoms, n_sets)
+        images = (self._rotations.flatten(0, 1) @ fractions.flatten(1)).view(
+            n_operations, 3, 1, n_atoms, n_sets
+        ) + self._translations[:, :, None, None, None]
+        apart = self._room("apart", 3, *shape)
+        torch.sub(fractions[:, :, None, None], images.permute(1, 2, 0, 3, 4), out=apart)
+        vector = torch.round(apart, out=self._room("vector", 3, *shape))
+        apart.sub_(vector)
+        torch.mm(self.orthogonalisation, apart.flatten(1), out=vector.flatten(1))
+        distance = torch.mul(vector[0], vector[0], out=self._room("distance", *shape))
+        distance.addcmul_(vector[1], vector[1]).addcmul_(vector[2], vector[2]).add_(_TINY).sqrt_()
+        torch.maximum(distance.clamp_(max=_FAR), self._off_pairs, out=distance)
+        overlap = torch.mul(distance, -1.0, out=self._room("overlap", *shape))
+        overlap.add_(NEAREST).clamp_(min=0.0)
+        off_gap = torch.mul(distance, 1.0 / GAP_WIDTH, out=self._room("off_gap", *shape))
+        off_gap.sub_(GAP / GAP_WIDTH).clamp_(max=_OFF_GAP)
+        in_gap = torch.mul(off_gap, off_gap, out=self._room("in_gap", *shape))
+        in_gap.neg_().exp_().mul_(self._gap_heights)
+        total = (overlap * overlap).add_(in_gap).sum((0, 1, 2))
         # every pair comes twice: from the first atom, and by the inverse operation from the second
-        pull = pull + pull.permute(0, 3, 2, 1)[:, :, self._inverse]
-        along = ((2.0 * slope + pull) / distance).masked_fill(self._not_a_pair, 0.0)
-        gradient = (along * vector).sum((3, 4)).permute(1, 2, 0)
-        total = overlap.square().sum((1, 2, 3)) + in_gap.sum((1, 2, 3)) + lonely.sum((1, 2))
-        return total / self.n_atoms, gradient / self.n_atoms
+        slope = overlap.mul_(-4.0).addcmul_(in_gap, off_gap, value=-4.0 / GAP_WIDTH)
+        lonely, pull = self._lonely_atoms(distance, ends)
+        slope.add_(pull)
+        from_others = pull.permute(2, 1, 0, 3)
+        for operation, inverse in enumerate(self._inverse):
+            slope[:, operation].add_(from_others[:, inverse])
+        slope.div_(distance).mul_(self._is_pair)
+        by_fraction = self.orthogonalisation.T @ vector.mul_(slope).sum((2, 3)).flatten(1)
+        return (total + lonely) / n_atoms, by_fraction.view(fractions.shape) / n_atoms
+
+    def _lonely_atoms(self, distance, ends):
+        """What atoms without neighbours cost, and the derivatives by all distances."""
+        others = distance.flatten(1, 2)
+        nearest, first = others.min(1)
+        without = self._room("without", *others.shape).copy_(others)
+        without.scatter_(1, first[:, None], _FAR)
+        second_nearest, second = without.min(1)
+        # atom, first or second neighbour, set
+        stretch = (torch.stack([nearest, second_nearest], 1) - LONGEST_BOND).clamp_(min=0.0)
+        cost = self._lonely[..., None]
+        if not ends:
+            cost = cost * torch.tensor([[1.0], [0.0]])
+        lonely = (cost * stretch.clamp(max=1.0).square()).sum((0, 1))
+        pull = without.zero_()
+        which = torch.stack([first, second], 1)
+        pull.scatter_(1, which, 2.0 * cost * stretch * (stretch < 1.0))
+        return lonely, pull.view(distance.shape)
 
 
 def sought_atoms(composition: dict[str, float], n_general: int) -> tuple[list[str], list[float]]:
@@ -334,11 +399,6 @@ def special_positions(space_group_info, share: float) -> list:
 def _rank(special_op) -> int:
     """Coordinates that are free on a special position."""
     return int(np.linalg.matrix_rank(_square(special_op.r().as_double())))
-
-
-def _scale(amplitude: Tensor, f_calc: Tensor) -> Tensor:
-    """Of |F_calc| on |F_obs|, shape (s, 1)."""
-    return ((amplitude * f_calc).sum(1) / f_calc.square().sum(1))[:, None]
 
 
 def _matrices(operations) -> tuple[np.ndarray, np.ndarray]:

@@ -67,6 +67,8 @@ STEPS_BETWEEN_EXCHANGES = 20
 N_REFINED, REFINEMENT_STEPS = 8, 200
 RATE_SITES, RATE_WEIGHTS, RATE_U, LAST_RATE_SITES = 0.02, 0.01, 0.001, 0.001
 WEIGHT_RESTRAINT = 0.05
+#: Within which U (A^2) is refined.
+U_RANGE = (-0.05, 0.2)
 #: L of refined wrong atoms, over (reflections per coordinate - 1), without and with a centre of
 #: symmetry; measured on measured and artificial crystals of 5 to 23 atoms.
 WRONG, WRONG_CENTROSYMMETRIC = 0.016, 0.022
@@ -301,6 +303,7 @@ def refine(target: AtomTarget, sites: Tensor) -> list[_Refined]:
         optimiser.step()
         with torch.no_grad():
             sites.copy_(target.on_positions(sites))
+            u_iso.clamp_(*U_RANGE)
     with torch.no_grad():
         calculated = target.calculated(sites, log_weight, u_iso)
         loss = (
