@@ -3,10 +3,10 @@
 At 2 A a map shows no atoms, and a network sees in it what it knows of maps. That the density is
 made of so many atoms of known elements, a bond apart, is a far stronger condition, and for some
 twenty-odd atoms it can be searched: random atoms move under the forces of `AtomTarget` and the
-kicks of a heat bath, at several temperatures that exchange their states (parallel tempering: Swendsen &
-Wang, Phys. Rev. Lett. 57, 2607, 1986; for structures from powder data: Favre-Nicolin & Cerny,
-J. Appl. Cryst. 35, 734, 2002, who move molecules of known connectivity). The coldest states are
-refined, and the residual that is left tells right atoms from wrong ones.
+kicks of a heat bath, at several temperatures that exchange their states (parallel tempering:
+Swendsen & Wang, Phys. Rev. Lett. 57, 2607, 1986; for structures from powder data: Favre-Nicolin &
+Cerny, J. Appl. Cryst. 35, 734, 2002, who move molecules of known connectivity). The coldest states
+are refined, and the residual that is left tells right atoms from wrong ones.
 """
 
 from __future__ import annotations
