@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 # cctbx
-from cctbx import crystal, xray
+from cctbx import crystal, miller, xray
 from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
@@ -75,6 +75,19 @@ def test_what_cannot_be_searched_is_refused(glycolamide):
     assert suits(f_obs, COMPOSITION)
     assert not suits(f_obs, {"C": 400})
     assert not suits(f_obs, {"H": 400})
+
+
+@pytest.mark.parametrize(
+    ("symbol", "most"), [("P 1", atoms.MOST_ATOMS), ("P -1", atoms.MOST_ATOMS_CENTROSYMMETRIC)]
+)
+def test_a_centre_of_symmetry_allows_more_atoms(symbol, most):
+    symmetry = crystal.symmetry((11, 12, 13, 85, 80, 75), symbol)
+    indices = miller.build_set(symmetry, anomalous_flag=False, d_min=2.0)
+    f_obs = indices.array(data=flex.double(indices.size(), 1.0))
+    f_obs = f_obs.set_observation_type_xray_amplitude()
+    n_general = symmetry.space_group().order_z()
+    assert suits(f_obs, {"C": most * n_general})
+    assert not suits(f_obs, {"C": (most + 1) * n_general})
 
 
 @pytest.mark.parametrize(("sure", "asked"), [(0.97, 0), (0.5, 1)])
