@@ -56,6 +56,9 @@ N_LADDERS, N_TEMPERATURES, STEPS = 4, 16, 2000
 #: Looks at most, by default: as many as this number of waves (atoms times operations times
 #: reflections) allows, some 90 seconds, within limits.
 WAVES_OF_ALL_LOOKS, FEWEST_LOOKS, MOST_LOOKS = 28_000, 2, 16
+#: A search that found nothing begins anew from random atoms after one look for each so many atoms:
+#: cold states settle in wrong arrangements for good, the sooner the fewer atoms there are.
+ATOMS_PER_LOOK = 8
 #: Temperature of L times the number of atoms: the coldest, and the hottest over the coldest.
 COLDEST, HOTTEST_OVER_COLDEST = 0.004, 20.0
 #: Random part of a step at the coldest temperature, r.m.s. of a coordinate in A.
@@ -165,9 +168,10 @@ class AtomPhaser:
         """The refined states of the best look; it ends with the first convincing one."""
         generator = torch.Generator().manual_seed(self.seed)
         n_looks = self.n_looks or default_looks(target)
-        sites = target.random_sites(N_LADDERS * N_TEMPERATURES, generator)
         best = []
         for look in range(n_looks):
+            if look % max(1, round(target.n_atoms / ATOMS_PER_LOOK)) == 0:
+                sites = target.random_sites(N_LADDERS * N_TEMPERATURES, generator)
             sites, coldest = temper(target, sites, STEPS, generator)
             refined = refine(target, coldest)
             refined.sort(key=lambda one: one.loss)
