@@ -56,9 +56,9 @@ N_LADDERS, N_TEMPERATURES, STEPS = 4, 16, 2000
 #: Looks at most, by default: as many as this number of waves (atoms times operations times
 #: reflections) allows, some 90 seconds, within limits.
 WAVES_OF_ALL_LOOKS, FEWEST_LOOKS, MOST_LOOKS = 28_000, 2, 16
-#: A search that found nothing begins anew from random atoms after one look for each so many atoms:
+#: A search that found nothing begins anew from random atoms after one look per so many atoms:
 #: cold states settle in wrong arrangements for good, the sooner the fewer atoms there are.
-ATOMS_PER_LOOK = 8
+ATOMS_PER_LOOK = 4
 #: Temperature of L times the number of atoms: the coldest, and the hottest over the coldest.
 COLDEST, HOTTEST_OVER_COLDEST = 0.004, 20.0
 #: Random part of a step at the coldest temperature, r.m.s. of a coordinate in A.
