@@ -46,7 +46,7 @@ PREFERRED_D_MIN = 2.0
 #: A reflection at the very limit belongs to it, A.
 RESOLUTION_TOLERANCE = 1e-6
 #: Atoms of the asymmetric unit that are searched for at most, by default, without and with a centre
-#: of symmetry: of artificial crystals with 19 to 27 of them, 9 in 11 with and 2 in 6 without one
+#: of symmetry: of artificial crystals with 19 to 27 of them, 8 in 10 with and 2 in 6 without one
 #: were found in some two minutes.
 MOST_ATOMS, MOST_ATOMS_CENTROSYMMETRIC = 20, 28
 #: Reflections per coordinate that are needed at least: with fewer, wrong atoms explain them too.
