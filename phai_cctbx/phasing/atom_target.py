@@ -138,8 +138,11 @@ class AtomTarget:
         # reflection, atom, set
         self._factors = _tensor(of_atoms.T)[..., None]
         self._stol_sq = _tensor(d_star_sq / 4.0)[:, None]
-        damping = torch.exp(-8.0 * math.pi**2 * U_ISO * self._stol_sq)
-        self._at_rest = self._factors * damping[:, None]
+        self._at_rest = self._factors * self._damping(U_ISO)[:, None]
+
+    def _damping(self, u_iso):
+        """By a displacement, or one for each of s sets (A^2), shape (n_reflections, 1 or s)."""
+        return torch.exp(-8.0 * math.pi**2 * u_iso * self._stol_sq)
 
     def _set_pairs(self, shares):
         atomic_numbers = [tiny_pse.table(element).atomic_number() for element in self.elements]
@@ -151,8 +154,8 @@ class AtomTarget:
         same = torch.eye(self.n_atoms, dtype=torch.bool)[:, None]
         special = torch.tensor(shares) < 1.0
         not_a_pair = same & (self._identity[None, :, None] | special[:, None, None])
-        self._is_pair = (~not_a_pair)[..., None].float()
-        self._off_pairs = _FAR * (1.0 - self._is_pair)
+        # what is no pair is that far apart, where nothing has a slope
+        self._off_pairs = _FAR * not_a_pair[..., None].float()
 
     def _set_special_positions(self, space_group_info, shares):
         """Of each atom with a share of a general position: the maps onto the positions with that
@@ -231,11 +234,8 @@ class AtomTarget:
     def _residual(self, fractions):
         """The residual and its derivatives by the fractions."""
         n_sets = fractions.shape[2]
-        shape = (self.n_operations, self.n_reflections, self.n_atoms, n_sets)
-        of_waves = torch.cat([fractions, torch.ones_like(fractions[:1])]).flatten(1)
-        cos = self._room("cos", *shape)
-        torch.mm(self._waves, of_waves, out=cos.flatten(0, 1).flatten(1))
-        sin = torch.sin(cos, out=self._room("sin", *shape))
+        cos = self._angles(fractions, self._room("cos", len(self._waves), self.n_atoms * n_sets))
+        sin = torch.sin(cos, out=self._room("sin", *cos.shape))
         cos.cos_()
         re = (cos.sum(0) * self._at_rest).sum(1)
         if self.centrosymmetric:
@@ -244,7 +244,7 @@ class AtomTarget:
             im = (sin.sum(0) * self._at_rest).sum(1)
             f_calc = torch.sqrt(re * re + im * im) + _TINY
         amplitude = self.amplitude[:, None]
-        scale = (amplitude * f_calc).sum(0) / (f_calc * f_calc).sum(0)
+        scale = _scale(amplitude, f_calc)
         difference = amplitude - scale * f_calc
         residual = (difference * difference).sum(0) / self._sum_sq
         slope = (-2.0 / self._sum_sq * scale) * difference / f_calc
@@ -253,6 +253,12 @@ class AtomTarget:
             by_angle.addcmul_(cos, self._at_rest * (slope * im)[:, None])
         by_fraction = self._waves[:, :3].T @ by_angle.flatten(0, 1).flatten(1)
         return residual, by_fraction.view(fractions.shape)
+
+    def _angles(self, fractions, out=None):
+        """Of every wave at every atom, shape (n_operations, n_reflections, n_atoms, s)."""
+        with_ones = torch.cat([fractions, torch.ones_like(fractions[:1])]).flatten(1)
+        angles = torch.mm(self._waves, with_ones, out=out)
+        return angles.view(self.n_operations, self.n_reflections, *fractions.shape[1:])
 
     def _room(self, name, *shape):
         """Memory that is used again in every step: fresh memory costs as much as the cosines."""
@@ -274,10 +280,9 @@ class AtomTarget:
         u_iso : Tensor, shape (s,)
             One for all atoms, A^2.
         """
-        angles = self._waves[:, :3] @ self._fractions(sites).flatten(1) + self._waves[:, 3:]
-        angles = angles.view(self.n_operations, self.n_reflections, self.n_atoms, len(sites))
+        angles = self._angles(self._fractions(sites))
         factors = self._factors * torch.exp(log_weight.T)
-        damping = torch.exp(-8.0 * math.pi**2 * u_iso * self._stol_sq)
+        damping = self._damping(u_iso)
         re = (torch.cos(angles).sum(0) * factors).sum(1) * damping
         if self.centrosymmetric:
             im = torch.zeros_like(re)
@@ -285,7 +290,7 @@ class AtomTarget:
             im = (torch.sin(angles).sum(0) * factors).sum(1) * damping
         modulus = torch.sqrt(re.square() + im.square() + _TINY)
         amplitude = self.amplitude[:, None]
-        scale = (amplitude * modulus).sum(0) / modulus.square().sum(0)
+        scale = _scale(amplitude, modulus)
         difference = amplitude - scale.detach() * modulus
         return Calculated(
             f_calc=(scale * torch.complex(re, im)).T,
@@ -337,7 +342,7 @@ class AtomTarget:
         from_others = pull.permute(2, 1, 0, 3)
         for operation, inverse in enumerate(self._inverse):
             slope[:, operation].add_(from_others[:, inverse])
-        slope.div_(distance).mul_(self._is_pair)
+        slope.div_(distance)
         by_fraction = self.orthogonalisation.T @ vector.mul_(slope).sum((2, 3)).flatten(1)
         return (total + lonely) / n_atoms, by_fraction.view(fractions.shape) / n_atoms
 
@@ -399,6 +404,11 @@ def special_positions(space_group_info, share: float) -> list:
 def _rank(special_op) -> int:
     """Coordinates that are free on a special position."""
     return int(np.linalg.matrix_rank(_square(special_op.r().as_double())))
+
+
+def _scale(amplitude: Tensor, f_calc: Tensor) -> Tensor:
+    """Of |F_calc| on |F_obs|, shape (s,)."""
+    return (amplitude * f_calc).sum(0) / (f_calc * f_calc).sum(0)
 
 
 def _matrices(operations) -> tuple[np.ndarray, np.ndarray]:

@@ -168,9 +168,10 @@ class AtomPhaser:
         """The refined states of the best look; it ends with the first convincing one."""
         generator = torch.Generator().manual_seed(self.seed)
         n_looks = self.n_looks or default_looks(target)
+        looks_of_a_run = max(1, round(target.n_atoms / ATOMS_PER_LOOK))
         best = []
         for look in range(n_looks):
-            if look % max(1, round(target.n_atoms / ATOMS_PER_LOOK)) == 0:
+            if look % looks_of_a_run == 0:
                 sites = target.random_sites(N_LADDERS * N_TEMPERATURES, generator)
             sites, coldest = temper(target, sites, STEPS, generator)
             refined = refine(target, coldest)
