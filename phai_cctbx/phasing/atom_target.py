@@ -82,26 +82,37 @@ class AtomTarget:
         positions has an atom with the share that is left, on the special positions with that share;
         where there are none, anywhere, even on its own images.
     radiation : {"xray", "electron"}
+    atoms : (list of str, list of float), optional
+        Elements and shares of a general position, by default those of `sought_atoms`.
 
     Attributes
     ----------
-    elements : list of str
+    elements, shares : list of str, list of float
         Of the atoms that are sought, heaviest first; `n_atoms` of them.
+    factors : Tensor, shape (n_reflections, n_atoms)
+        Scattering of each atom in the search.
     n_reflections, n_coordinates : int
     """
 
-    def __init__(self, f_obs: miller.array, composition: dict[str, float], radiation: str = "xray"):
+    def __init__(
+        self,
+        f_obs: miller.array,
+        composition: dict[str, float],
+        radiation: str = "xray",
+        atoms: tuple[list[str], list[float]] | None = None,
+    ):
         self.f_obs = f_obs
         self._rooms: dict[str, Tensor] = {}
         self.n_reflections = f_obs.size()
         self.amplitude = _tensor(f_obs.data().as_numpy_array())
         self._sum_sq = self.amplitude.square().sum()
         self._set_symmetry(f_obs)
-        self.elements, shares = sought_atoms(composition, f_obs.space_group().order_z())
+        n_general = f_obs.space_group().order_z()
+        self.elements, self.shares = atoms or sought_atoms(composition, n_general)
         self.n_atoms = len(self.elements)
-        self._set_scattering(f_obs, composition, shares, radiation)
-        self._set_pairs(shares)
-        self._set_special_positions(f_obs.space_group_info(), shares)
+        self._set_scattering(f_obs, composition, self.shares, radiation)
+        self._set_pairs(self.shares)
+        self._set_special_positions(f_obs.space_group_info(), self.shares)
 
     def _set_symmetry(self, f_obs):
         group = f_obs.space_group()
@@ -139,6 +150,7 @@ class AtomTarget:
         self._factors = _tensor(of_atoms.T)[..., None]
         self._stol_sq = _tensor(d_star_sq / 4.0)[:, None]
         self._at_rest = self._factors * self._damping(U_ISO)[:, None]
+        self.factors = self._at_rest[..., 0]
 
     def _damping(self, u_iso):
         """By a displacement, or one for each of s sets (A^2), shape (n_reflections, 1 or s)."""
@@ -189,11 +201,41 @@ class AtomTarget:
         if not self._special:
             return sites
         sites = sites.clone()
-        for atom, (linear, shift) in self._special.items():
-            moved = torch.einsum("pij,sj->spi", linear, sites[:, atom]) + shift
-            nearest = (moved - sites[:, None, atom]).square().sum(2).argmin(1)
-            sites[:, atom] = moved[torch.arange(len(sites)), nearest]
+        for atom in self._special:
+            sites[:, atom] = self.on_position(atom, sites[:, atom])
         return sites
+
+    def on_position(self, atom: int, points: Tensor) -> Tensor:
+        """Points (n, 3), Cartesian, A, moved onto the nearest of the positions of one atom."""
+        if atom not in self._special:
+            return points
+        linear, shift = self._special[atom]
+        moved = torch.einsum("pij,nj->npi", linear, points) + shift
+        nearest = (moved - points[:, None]).square().sum(2).argmin(1)
+        return moved[torch.arange(len(points)), nearest]
+
+    def distance_to_images(self, points: Tensor, site: Tensor) -> Tensor:
+        """From points (n, 3) to the nearest image of a site (3,), all Cartesian, A; shape (n,)."""
+        images = self._rotations @ (self.fractionalisation @ site) + self._translations
+        apart = (points @ self.fractionalisation.T)[:, None] - images
+        apart -= torch.round(apart)
+        return (apart @ self.orthogonalisation.T).norm(dim=2).amin(1)
+
+    def waves(self, sites: Tensor) -> Tensor:
+        """Structure factors of unit scatterers, on the scale on which this class adds them.
+
+        Parameters
+        ----------
+        sites : Tensor, shape (s, 3)
+            Cartesian, A.
+
+        Returns
+        -------
+        Tensor of complex, shape (n_reflections, s)
+        """
+        angles = self._angles((sites @ self.fractionalisation.T).T[:, None])[:, :, 0]
+        re, im = torch.cos(angles).sum(0), torch.sin(angles).sum(0)
+        return torch.complex(re, torch.zeros_like(re) if self.centrosymmetric else im)
 
     def __call__(self, sites: Tensor) -> tuple[Tensor, Tensor]:
         """L of some sets of atoms and its gradient.

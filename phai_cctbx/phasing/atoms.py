@@ -7,6 +7,10 @@ kicks of a heat bath, at several temperatures that exchange their states (parall
 Swendsen & Wang, Phys. Rev. Lett. 57, 2607, 1986; for structures from powder data: Favre-Nicolin &
 Cerny, J. Appl. Cryst. 35, 734, 2002, who move molecules of known connectivity). The coldest states
 are refined, and the residual that is left tells right atoms from wrong ones.
+
+From atoms that a map suggests (`phai_cctbx.phasing.map_atoms`) the way is far shorter: a map that
+correlates by 0.7 or more with the true one often leads there within seconds. So the atoms judge the
+phases of others (`AtomPhaser.from_phases`), and better them.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,11 +27,12 @@ from scipy import special
 from torch import Tensor
 
 # cctbx
-from cctbx import miller
+from cctbx import miller, sgtbx
 from libtbx.utils import Sorry
 
 from phai_cctbx.network.threads import one_thread
 from phai_cctbx.phasing.atom_target import GEOMETRY_WEIGHT, U_ISO, AtomTarget, sought_atoms
+from phai_cctbx.phasing.map_atoms import atoms_of_map, shares_in_map
 from phai_cctbx.phasing.normalisation import to_reference_setting, unique_amplitudes
 from phai_cctbx.phasing.result import PhasingResult
 from phai_cctbx.phasing.scoring import score_r
@@ -67,9 +72,15 @@ STEP = 0.055
 LONGEST_STEP = 0.3
 #: Steps between exchanges of neighbouring temperatures.
 STEPS_BETWEEN_EXCHANGES = 20
-#: States that are refined at a look, and how: Adam's steps and its rates for coordinates (A),
-#: logarithms of weights and U (A^2), and the weight of the mean square logarithm of the weights.
-N_REFINED, REFINEMENT_STEPS = 8, 200
+#: A search from maps: steps between two looks, looks at most; it goes on while the refined atoms
+#: have a relative target below this. Atoms in larger numbers can be judged than found.
+STEPS_FROM_MAPS, LOOKS_FROM_MAPS, PROMISING = 300, 5, 1.2
+MOST_ATOMS_FROM_MAPS = 45
+#: States that are refined at a look at random atoms, and at those from maps, and how: Adam's steps
+#: in both, its rates for coordinates (A), logarithms of weights and U (A^2), and the weight of the
+#: mean square logarithm of the weights.
+N_REFINED, N_REFINED_FROM_MAPS = 8, 4
+REFINEMENT_STEPS, REFINEMENT_STEPS_FROM_MAPS = 200, 100
 RATE_SITES, RATE_WEIGHTS, RATE_U, LAST_RATE_SITES = 0.02, 0.01, 0.001, 0.001
 WEIGHT_RESTRAINT = 0.05
 #: Within which U (A^2) is refined.
@@ -79,7 +90,7 @@ U_RANGE = (-0.05, 0.2)
 WRONG, WRONG_CENTROSYMMETRIC = 0.016, 0.022
 #: Half of the refined atoms with this L relative to that of wrong ones are right, and how sharply
 #: that changes.
-HALF_RIGHT, HALF_RIGHT_WIDTH = 0.65, 0.06
+HALF_RIGHT, HALF_RIGHT_WIDTH = 0.55, 0.07
 #: The search ends above this probability.
 CONVINCING = 0.9
 #: Expected r of wrong atoms, which still share the strongest reflections with the right ones.
@@ -139,6 +150,39 @@ class AtomPhaser:
             Where there is no atom to search for, or too few reflections for the atoms.
         """
         began = time.monotonic()
+        problem = self._problem(f_obs)
+        sets = self._search(problem.target)
+        return self._phased(*self._with_shares_of_map(problem, sets), began)
+
+    @one_thread()
+    def from_phases(self, f_obs: miller.array, guess: PhasingResult) -> PhasingResult:
+        """Phases of the atoms that the maps of a guess lead to.
+
+        Parameters
+        ----------
+        f_obs : cctbx.miller.array
+            As for a call.
+        guess : PhasingResult
+            Of any strategy; its alternatives are tried beside it, `N_LADDERS` maps in all.
+
+        Returns
+        -------
+        PhasingResult
+            Its `probability_right` says whether the atoms explain the amplitudes.
+
+        Raises
+        ------
+        libtbx.utils.Sorry
+            As for a call.
+        """
+        began = time.monotonic()
+        problem = self._problem(f_obs)
+        target = problem.target
+        guesses = (guess, *guess.alternatives)[:N_LADDERS]
+        ladders = [atoms_of_map(target, problem.coefficients(one)) for one in guesses]
+        return self._phased(*self._follow(problem, torch.stack(ladders)), began)
+
+    def _problem(self, f_obs: miller.array) -> _Problem:
         amplitudes = within(unique_amplitudes(f_obs), self.d_min)
         reference, to_reference = to_reference_setting(amplitudes)
         if not sought_atoms(self.composition, reference.space_group().order_z())[0]:
@@ -153,8 +197,10 @@ class AtomPhaser:
                 f" {ratio:.1f} per coordinate of the atoms: at least {FEWEST_PER_COORDINATE} are"
                 " needed to search for them."
             )
-        sets = self._search(target)
-        found = [self._result(target, one, to_reference.inverse(), amplitudes) for one in sets]
+        return _Problem(amplitudes, to_reference, target)
+
+    def _phased(self, problem: _Problem, sets: list[_Refined], began: float) -> PhasingResult:
+        found = [problem.result(one) for one in sets]
         expected = np.array([result.expected_r for result in found])
 
         def agreement(some: np.ndarray, top: int) -> np.ndarray:
@@ -162,7 +208,10 @@ class AtomPhaser:
 
         distinct = distinct_solutions(expected, agreement)
         solutions = [(found[i], n_agreeing) for i, n_agreeing in distinct]
-        return best_with_alternatives(self.name, self.seed, solutions, len(found), began)
+        result = best_with_alternatives(self.name, self.seed, solutions, len(found), began)
+        right = probability_right(problem.target, sets[distinct[0][0]].loss)
+        result.figures_of_merit["probability_right"] = right
+        return result
 
     def _search(self, target: AtomTarget) -> list[_Refined]:
         """The refined states of the best look; it ends with the first convincing one."""
@@ -174,25 +223,93 @@ class AtomPhaser:
             if look % looks_of_a_run == 0:
                 sites = target.random_sites(N_LADDERS * N_TEMPERATURES, generator)
             sites, coldest = temper(target, sites, STEPS, generator)
-            refined = refine(target, coldest)
-            refined.sort(key=lambda one: one.loss)
-            if not best or refined[0].loss < best[0].loss:
-                best = refined
+            best = _better(best, refine(target, coldest[:N_REFINED], REFINEMENT_STEPS))
             self.progress(look + 1, n_looks)
-            logger.info(
-                "atoms, look %d of %d: lowest target %.4f (R1 %.3f), probably right %.2f",
-                look + 1, n_looks, best[0].loss, best[0].r1,
-                probability_right(target, best[0].loss),
-            )  # fmt: skip
+            _report(target, best[0], look + 1, n_looks)
             if probability_right(target, best[0].loss) > CONVINCING:
                 break
         return best
 
-    def _result(self, target, refined, back, amplitudes):
+    def _follow(
+        self, problem: _Problem, suggested: Tensor, shares_of_map: bool = False
+    ) -> tuple[_Problem, list[_Refined]]:
+        """The refined states of the best look at what some sets of atoms from maps (s, n_atoms, 3)
+        become, while it is worth to go on; and the problem, with the shares that led to them."""
+        target = problem.target
+        generator = torch.Generator().manual_seed(self.seed)
+        sites = suggested.repeat_interleave(N_TEMPERATURES, 0)
+        best = []
+        for look in range(LOOKS_FROM_MAPS):
+            sites, coldest = temper(target, sites, STEPS_FROM_MAPS, generator)
+            coldest = coldest[:N_REFINED_FROM_MAPS]
+            before, best = best, _better(best, refine(target, coldest, REFINEMENT_STEPS_FROM_MAPS))
+            _report(target, best[0], look + 1, LOOKS_FROM_MAPS)
+            right = probability_right(target, best[0].loss)
+            if right > CONVINCING or (right > 0.5 and before is best):
+                break
+            if relative_target(target, best[0].loss) > PROMISING:
+                break
+            if look == 0 and not shares_of_map:
+                other = self._with_shares_of_map(problem, best)
+                if other[0] is not problem:
+                    return other
+        return problem, best
+
+    def _with_shares_of_map(
+        self, problem: _Problem, sets: list[_Refined]
+    ) -> tuple[_Problem, list[_Refined]]:
+        """The problem and its refined states, or, where the atoms that were found are half right
+        only and their map shows other shares, those of atoms with these."""
+        target, best = problem.target, sets[0]
+        relative = relative_target(target, best.loss)
+        if probability_right(target, best.loss) > CONVINCING or relative > PROMISING:
+            return problem, sets
+        modulus = np.maximum(np.abs(best.f_calc), np.finfo(float).tiny)
+        f_map = target.amplitude.numpy() * best.f_calc / modulus
+        shown = shares_in_map(target, f_map)
+        if sorted(shown[1]) == sorted(target.shares):
+            return problem, sets
+        other = AtomTarget(target.f_obs, self.composition, self.radiation, atoms=shown)
+        if other.n_reflections < FEWEST_PER_COORDINATE * other.n_coordinates:
+            return problem, sets
+        logger.info("The map shows atoms on special positions: shares %s.", shown)
+        suggested = atoms_of_map(other, f_map)[None]
+        _, found = self._follow(replace(problem, target=other), suggested, shares_of_map=True)
+        if relative_target(other, found[0].loss) >= relative:
+            return problem, sets
+        return replace(problem, target=other), found
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """One crystal: amplitudes as they came, the operator to the reference setting, the target."""
+
+    amplitudes: miller.array
+    to_reference: sgtbx.change_of_basis_op
+    target: AtomTarget
+
+    def coefficients(self, guess: PhasingResult) -> np.ndarray:
+        """Of the map of a guess, weighted, in the order of the target; 0 where it has no phase."""
+        weighted = guess.f_phased.customized_copy(
+            data=guess.f_phased.data() * guess.confidence.data(), sigmas=None
+        )
+        moved = weighted.change_basis(self.to_reference).map_to_asu()
+        pairs = miller.match_indices(self.target.f_obs.indices(), moved.indices()).pairs()
+        coefficients = np.zeros(self.target.n_reflections, dtype=complex)
+        of_target, of_guess = pairs.column(0), pairs.column(1)
+        coefficients[of_target.as_numpy_array()] = moved.data().select(of_guess).as_numpy_array()
+        return coefficients
+
+    def result(self, refined: _Refined) -> PhasingResult:
+        """Phases and confidences of refined atoms, in the setting of the input."""
         f_calc = refined.f_calc
         modulus = np.maximum(np.abs(f_calc), np.finfo(float).tiny)
         return in_input_setting(
-            target.f_obs, f_calc / modulus, confidence(target, refined), back, amplitudes
+            self.target.f_obs,
+            f_calc / modulus,
+            confidence(self.target, refined),
+            self.to_reference.inverse(),
+            self.amplitudes,
         )
 
 
@@ -202,6 +319,8 @@ class _Refined:
 
     Attributes
     ----------
+    sites : Tensor, shape (n_atoms, 3)
+        Cartesian, A.
     f_calc : numpy.ndarray of complex, shape (n_reflections,)
         On the scale of the amplitudes.
     loss : float
@@ -209,9 +328,23 @@ class _Refined:
     r1 : float
     """
 
+    sites: Tensor
     f_calc: np.ndarray
     loss: float
     r1: float
+
+
+def _better(best: list[_Refined], refined: list[_Refined]) -> list[_Refined]:
+    """The sets of the look with the lowest target, lowest first."""
+    refined = sorted(refined, key=lambda one: one.loss)
+    return refined if not best or refined[0].loss < best[0].loss else best
+
+
+def _report(target, lowest, look, n_looks):
+    logger.info(
+        "atoms, look %d of %d: lowest target %.4f (R1 %.3f), probably right %.2f",
+        look, n_looks, lowest.loss, lowest.r1, probability_right(target, lowest.loss),
+    )  # fmt: skip
 
 
 def default_looks(target: AtomTarget) -> int:
@@ -228,7 +361,7 @@ def temper(
     Parameters
     ----------
     target : AtomTarget
-    sites : Tensor, shape (N_LADDERS * N_TEMPERATURES, n_atoms, 3)
+    sites : Tensor, shape (n_ladders * N_TEMPERATURES, n_atoms, 3)
         Cartesian, A; ladder by ladder, coldest first.
     n_steps : int
     generator : torch.Generator
@@ -237,13 +370,14 @@ def temper(
     -------
     Tensor, shape of `sites`
         Where the atoms are in the end.
-    Tensor, shape (N_REFINED, n_atoms, 3)
-        The states of lowest L that were passed, one of a place in the ladders.
+    Tensor, shape of `sites`
+        The states of lowest L that were passed, one of each place in the ladders, lowest first.
     """
     ladder = np.geomspace(COLDEST, COLDEST * HOTTEST_OVER_COLDEST, N_TEMPERATURES)
     temperature = torch.tensor(ladder / target.n_atoms, dtype=torch.float32)
     mobility = STEP**2 * target.n_atoms / (2.0 * COLDEST)
-    kick = torch.sqrt(2.0 * mobility * temperature).repeat(N_LADDERS)[:, None, None]
+    kick = torch.sqrt(2.0 * mobility * temperature).repeat(len(sites) // N_TEMPERATURES)
+    kick = kick[:, None, None]
     lowest = torch.full((len(sites),), math.inf)
     lowest_sites = sites
     for step in range(n_steps):
@@ -260,13 +394,13 @@ def temper(
         move = move * (LONGEST_STEP / length.clamp(min=LONGEST_STEP))
         moved = sites + move + kick * torch.randn(sites.shape, generator=generator)
         sites = target.on_positions(moved)
-    return sites, lowest_sites[torch.argsort(lowest)[:N_REFINED]]
+    return sites, lowest_sites[torch.argsort(lowest)]
 
 
 def _exchanged(loss, temperature, first, generator):
     """Order of the states after neighbours from `first` on, every second, had the chance to
     exchange temperatures."""
-    loss = loss.view(N_LADDERS, N_TEMPERATURES)
+    loss = loss.view(-1, N_TEMPERATURES)
     order = torch.arange(loss.numel()).view(loss.shape)
     cold = torch.arange(first, N_TEMPERATURES - 1, 2)
     hot = cold + 1
@@ -278,7 +412,7 @@ def _exchanged(loss, temperature, first, generator):
     return exchanged.flatten()
 
 
-def refine(target: AtomTarget, sites: Tensor) -> list[_Refined]:
+def refine(target: AtomTarget, sites: Tensor, n_steps: int) -> list[_Refined]:
     """Sets of atoms refined with a free weight each, held to 1, and one displacement for all.
 
     Parameters
@@ -286,6 +420,8 @@ def refine(target: AtomTarget, sites: Tensor) -> list[_Refined]:
     target : AtomTarget
     sites : Tensor, shape (s, n_atoms, 3)
         Cartesian, A.
+    n_steps : int
+        Of Adam.
     """
     sites = sites.clone().requires_grad_()
     log_weight = torch.zeros(sites.shape[:2], requires_grad=True)
@@ -298,8 +434,8 @@ def refine(target: AtomTarget, sites: Tensor) -> list[_Refined]:
         ],
         betas=(0.9, 0.99),
     )
-    for step in range(REFINEMENT_STEPS):
-        left = 1.0 - step / REFINEMENT_STEPS
+    for step in range(n_steps):
+        left = 1.0 - step / n_steps
         optimiser.param_groups[0]["lr"] = RATE_SITES * left + LAST_RATE_SITES
         optimiser.zero_grad()
         residual = target.calculated(sites, log_weight, u_iso).residual
@@ -319,9 +455,9 @@ def refine(target: AtomTarget, sites: Tensor) -> list[_Refined]:
             + WEIGHT_RESTRAINT * log_weight.square().mean(1)
         )
     return [
-        _Refined(f_calc.numpy().astype(complex), one_loss, r1)
-        for f_calc, one_loss, r1 in zip(
-            calculated.f_calc, loss.tolist(), calculated.r1.tolist(), strict=True
+        _Refined(set_, f_calc.numpy().astype(complex), one_loss, r1)
+        for set_, f_calc, one_loss, r1 in zip(
+            sites.detach(), calculated.f_calc, loss.tolist(), calculated.r1.tolist(), strict=True
         )
     ]
 
@@ -331,7 +467,9 @@ def within(f_obs: miller.array, d_min: float) -> miller.array:
     return f_obs.select(f_obs.d_spacings().data() >= d_min - RESOLUTION_TOLERANCE)
 
 
-def suits(f_obs: miller.array, composition: dict[str, float]) -> bool:
+def suits(
+    f_obs: miller.array, composition: dict[str, float], n_most: int | None = None
+) -> bool:
     """Whether a search for the atoms has a chance: few enough, and reflections enough.
 
     Parameters
@@ -340,12 +478,15 @@ def suits(f_obs: miller.array, composition: dict[str, float]) -> bool:
         Amplitudes, any setting.
     composition : dict of str to float
         Element -> atoms per unit cell.
+    n_most : int, optional
+        Atoms of the asymmetric unit at most, by default those that can be found from nothing.
     """
     reference, _ = to_reference_setting(within(unique_amplitudes(f_obs), PREFERRED_D_MIN))
     elements, _ = sought_atoms(composition, reference.space_group().order_z())
-    centrosymmetric = reference.space_group().is_origin_centric()
-    most = MOST_ATOMS_CENTROSYMMETRIC if centrosymmetric else MOST_ATOMS
-    if not 0 < len(elements) <= most:
+    if n_most is None:
+        centrosymmetric = reference.space_group().is_origin_centric()
+        n_most = MOST_ATOMS_CENTROSYMMETRIC if centrosymmetric else MOST_ATOMS
+    if not 0 < len(elements) <= n_most:
         return False
     target = AtomTarget(reference, composition)
     return target.n_reflections >= FEWEST_PER_COORDINATE * target.n_coordinates

@@ -35,6 +35,12 @@ CONVINCING_D_MIN = 1.3
 FURTHER_STARTS_COST = 80_000
 #: Where the network expects less of its answer, the atoms of a small structure are searched for.
 SURE = 0.92
+#: Within this range of expected r, atoms in the map of the network's answer are asked about it:
+#: they better it, or they deny it, and below `UNDENIABLE` it is then doubted.
+JUDGED_EXPECTED_R, UNDENIABLE = (0.6, 0.99), 0.95
+#: How often atoms cannot be found in a right map, for instance because more of them are on special
+#: positions than their numbers tell.
+UNFINDABLE = 0.05
 #: Phases that leave out more than this share of the resolution are extended.
 _EXTENSION_SHARE = 1.05
 
@@ -52,9 +58,11 @@ class AutoPhaser:
       1.3 A or better, charge flipping goes on for about a minute, unless `n_starts` is given.
     - Data that end before 1.6 A: the network, judged by its own confidence. Charge flipping is no
       alternative there.
-    - Where the network is not sure (`SURE`), the structure is small (`phai_cctbx.phasing.atoms`)
-      and its composition given, its atoms are searched for in direct space; of the two answers the
-      one with the higher expected r comes first.
+    - Where the structure is small (`phai_cctbx.phasing.atoms`) and its composition given, the
+      network is stopped from time to time while it is not certain, and atoms are sought in its
+      maps: if they explain the amplitudes, they are the answer. If not, the network's answer is
+      doubted. Where it is not sure in the end (`SURE`), atoms are searched for from nothing. Of the
+      answers the one with the higher expected r comes first.
     - Where the network cannot be used (no model, or none for the space group), the same without
       it, charge flipping alone where atoms are seen or too many; the log says so.
 
@@ -133,34 +141,61 @@ class AutoPhaser:
         """The answer of charge flipping alone, with other options than at first."""
         return ChargeFlippingPhaser(**{**self.charge_flipping_options, **options})(f_obs)
 
-    def neural(self, f_obs: miller.array) -> PhasingResult:
+    def neural(self, f_obs: miller.array, **options) -> PhasingResult:
         """The answer of the network alone."""
-        return make_phaser("neural", **self.neural_options)(f_obs)
+        return make_phaser("neural", **self.neural_options, **options)(f_obs)
 
     def atoms(self, f_obs: miller.array) -> PhasingResult:
         """The answer of the search for atoms alone."""
         return make_phaser("atoms", **self.atom_options)(f_obs)
 
+    def atoms_in_maps(self, f_obs: miller.array, guess: PhasingResult) -> PhasingResult:
+        """The atoms that the maps of another answer lead to."""
+        return make_phaser("atoms", **self.atom_options).from_phases(f_obs, guess)
+
     def _guesses(self, f_obs):
         """Answers that need no resolution of atoms, the one with the higher expected r first."""
+        can_be_found, can_be_judged = self._what_atoms_can_do(f_obs)
+        in_maps = []
+
+        def atoms_explain(guess):
+            in_maps.append(self.atoms_in_maps(f_obs, guess))
+            return _explain(in_maps[-1])
+
         guesses = []
         try:
-            guesses.append(self.neural(f_obs))
+            options = {"enough": atoms_explain} if can_be_judged else {}
+            guesses.append(self.neural(f_obs, **options))
         except Sorry as reason:
             logger.warning("Phasing goes on without the network. %s", reason)
-        if guesses and guesses[0].expected_r >= SURE or not self._atoms_can_be_searched(f_obs):
-            return guesses
-        logger.info("The atoms are searched for in direct space.")
-        guesses.append(self.atoms(f_obs))
+        explained = any(map(_explain, in_maps))
+        if guesses and can_be_judged and not explained:
+            alone = replace(guesses[0], alternatives=())
+            least, most = JUDGED_EXPECTED_R
+            if least < alone.expected_r < most:
+                explained = atoms_explain(alone)
+                if not explained and alone.expected_r < UNDENIABLE:
+                    guesses[0] = _doubted(guesses[0], in_maps)
+        in_maps.sort(key=lambda found: found.expected_r, reverse=True)
+        guesses += in_maps[:1]
+        sure = explained or any(guess.expected_r >= SURE for guess in guesses)
+        if can_be_found and not sure:
+            logger.info("The atoms are searched for in direct space.")
+            guesses.append(self.atoms(f_obs))
         return sorted(guesses, key=lambda guess: guess.expected_r, reverse=True)
 
-    def _atoms_can_be_searched(self, f_obs):
+    def _what_atoms_can_do(self, f_obs):
+        """Whether atoms can be found from nothing, and whether they can be found in a map."""
         if not self.composition:
-            return False
+            return False, False
         from phai_cctbx.phasing import atoms
 
-        radiation = self.atom_options["radiation"]
-        return radiation in atoms.RADIATIONS and atoms.suits(f_obs, self.composition)
+        if self.atom_options["radiation"] not in atoms.RADIATIONS:
+            return False, False
+        return (
+            atoms.suits(f_obs, self.composition),
+            atoms.suits(f_obs, self.composition, atoms.MOST_ATOMS_FROM_MAPS),
+        )
 
 
 def make_phaser(strategy: str = "auto", **options):
@@ -204,6 +239,29 @@ def _convinces(result):
     figures = result.figures_of_merit
     return (
         figures["probability_right"] > CONVINCING or figures.get("n_agreeing", 0) >= ENOUGH_AGREE
+    )
+
+
+def _explain(atoms):
+    """Whether atoms explain the amplitudes so well that they are right."""
+    return atoms.figures_of_merit["probability_right"] > CONVINCING
+
+
+def _doubted(guess, denials):
+    """A guess with less confidence, as atoms in its map, at best, do not explain the amplitudes."""
+    from phai_cctbx.phasing.atoms import R_OF_WRONG
+
+    right = max(found.figures_of_merit["probability_right"] for found in denials)
+    support = min(max(right / (1.0 - right), UNFINDABLE), 1.0)
+    # its expected r is that of right and wrong phases, weighted by what is likely
+    before = (guess.expected_r - R_OF_WRONG) / (1.0 - R_OF_WRONG)
+    after = before * support / (before * support + 1.0 - before)
+    factor = (after + (1.0 - after) * R_OF_WRONG) / guess.expected_r
+    confidence = guess.confidence.customized_copy(data=guess.confidence.data() * factor)
+    return replace(
+        guess,
+        confidence=confidence,
+        figures_of_merit={**guess.figures_of_merit, "expected_r": factor * guess.expected_r},
     )
 
 

@@ -113,6 +113,9 @@ class NeuralPhaser:
     seed : int
     progress : callable, optional
         Called with (starts done, starts at most).
+    enough : callable, optional
+        Asked after 4, 8, 16 ... starts, where none is certain, with the distinct solutions
+        (`PhasingResult`) of those that are new; the search ends where it says True.
     """
 
     name = "neural"
@@ -142,6 +145,7 @@ class NeuralPhaser:
         d_min: float | None = None,
         seed: int = 0,
         progress: Callable[[int, int], None] | None = None,
+        enough: Callable[[PhasingResult], bool] | None = None,
     ):
         if (n_starts is not None and n_starts < 1) or n_passes < 1:
             raise Sorry(f"n_starts={n_starts}, n_passes={n_passes}: both must be at least 1.")
@@ -151,6 +155,7 @@ class NeuralPhaser:
         self.n_starts, self.n_passes = n_starts, n_passes
         self.d_min, self.seed = d_min, seed
         self.progress = progress or (lambda done, total: None)
+        self.enough = enough or (lambda guess: False)
 
     @one_thread()
     def __call__(self, f_obs: miller.array) -> PhasingResult:
@@ -184,13 +189,20 @@ class NeuralPhaser:
         # one order of reflections, so that a seed means the same starts in every setting
         problem = self._problem(reference.sort(by_value="packed_indices"))
         n_most = self.n_starts or default_starts(reference)
-        outputs, confidence = self._search(problem, n_most)
-        distinct = distinct_solutions(confidence.numpy(), self._agreement(problem, outputs))
-        solutions = [
-            (self._result(problem, outputs[i], to_reference.inverse(), amplitudes), n_agreeing)
-            for i, n_agreeing in distinct
-        ]
-        return best_with_alternatives(self.name, self.seed, solutions, len(outputs), began)
+
+        def result(outputs: torch.Tensor, confidences: torch.Tensor) -> PhasingResult:
+            distinct = distinct_solutions(confidences.numpy(), self._agreement(problem, outputs))
+            solutions = [
+                (self._result(problem, outputs[i], to_reference.inverse(), amplitudes), n_agreeing)
+                for i, n_agreeing in distinct
+            ]
+            return best_with_alternatives(self.name, self.seed, solutions, len(outputs), began)
+
+        @torch.inference_mode(False)
+        def enough(outputs: torch.Tensor, confidences: torch.Tensor) -> bool:
+            return self.enough(result(outputs, confidences))
+
+        return result(*self._search(problem, n_most, enough))
 
     def _cut(self, f_obs: miller.array) -> float:
         """Resolution that the network is shown, A."""
@@ -226,13 +238,18 @@ class NeuralPhaser:
         return _Problem(f_obs, frame, frame.basis(), e_value, amplitude.square())
 
     @torch.inference_mode()
-    def _search(self, problem: _Problem, n_most: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _search(
+        self,
+        problem: _Problem,
+        n_most: int,
+        enough: Callable[[torch.Tensor, torch.Tensor], bool],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Outputs (s, k, n) and confidences (s,) of as many starts as are needed."""
         generator = torch.Generator().manual_seed(self.seed)
         outputs = torch.empty(0)
         confidences = torch.empty(0)
         agreement_ends = not problem.f_obs.space_group().is_centric()
-        done = 0
+        done, asked_about = 0, 0
         while done < n_most:
             n = min(STARTS_AT_ONCE, n_most - done)
             start = problem.frame.repeat(n).random_start(generator)
@@ -243,6 +260,10 @@ class NeuralPhaser:
             self.progress(done, n_most)
             if self._certain(problem, outputs):
                 break
+            if done >= 2 * asked_about:
+                if enough(outputs[asked_about:], confidences[asked_about:]):
+                    break
+                asked_about = done
             if agreement_ends and done >= AGREEMENT_STARTS and enough_agree(
                 confidences.numpy(), self._agreement(problem, outputs)
             ):

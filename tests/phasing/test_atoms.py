@@ -62,6 +62,55 @@ def test_atoms_of_amplitudes_without_a_structure_are_not_believed(glycolamide):
     assert result.expected_r < 0.6
 
 
+def guess_of(f_obs, phases, confidence=0.8):
+    """What another strategy might have found."""
+    phased = f_obs.phase_transfer(flex.double(phases))
+    return PhasingResult(phased, phased.array(data=flex.double(phased.size(), confidence)))
+
+
+def test_half_right_phases_lead_to_the_atoms(glycolamide, disturbed):
+    f_obs, f_calc = glycolamide
+    guess = guess_of(f_obs, disturbed(f_calc, 0.8, seed=1))
+    assert score_r(guess.f_phased, f_calc).r < 0.9
+    phaser = AtomPhaser(without_hydrogens(COMPOSITION))
+    result = phaser.from_phases(f_obs, guess)
+    assert score_r(result.f_phased, f_calc).r > 0.97
+    assert result.figures_of_merit["probability_right"] > 0.9
+    again = phaser.from_phases(f_obs, guess)
+    assert (again.f_phased.data() == result.f_phased.data()).all_eq(True)
+    # of half of the reflections, in another setting
+    some = guess_of(f_obs, disturbed(f_calc, 0.3, seed=1))
+    kept = flex.bool((np.arange(f_obs.size()) % 2 == 0).tolist())
+    some = PhasingResult(some.f_phased.select(kept), some.confidence.select(kept))
+    result = phaser.from_phases(f_obs, some)
+    assert result.f_phased.size() == f_obs.size()
+    assert score_r(result.f_phased, f_calc).r > 0.97
+
+
+def test_atoms_deny_phases_of_amplitudes_without_a_structure(glycolamide, disturbed):
+    f_obs, f_calc = glycolamide
+    order = flex.size_t(np.random.default_rng(1).permutation(f_obs.size()))
+    shuffled = f_obs.customized_copy(data=f_obs.data().select(order))
+    guess = guess_of(shuffled, disturbed(f_calc, 0.3))
+    result = AtomPhaser(without_hydrogens(COMPOSITION)).from_phases(shuffled, guess)
+    assert result.figures_of_merit["probability_right"] < 0.1
+
+
+def test_halves_on_inversion_centres_are_found_out(random_crystal):
+    light, _, _ = random_crystal("P -1", n_atoms=9, seed=1)
+    structure = xray.structure(crystal_symmetry=light.crystal_symmetry())
+    for site in ((0, 0, 0), (0.5, 0.5, 0)):
+        structure.add_scatterer(xray.scatterer("Fe", site=site, u=0.03))
+    structure.add_scatterers(light.scatterers())
+    f_calc = structure.structure_factors(d_min=2.0, algorithm="direct").f_calc().map_to_asu()
+    f_obs = f_calc.as_amplitude_array().set_observation_type_xray_amplitude()
+    guess = guess_of(f_obs, f_calc.phases().data())
+    # one iron atom in the asymmetric unit, the contents say
+    result = AtomPhaser({"Fe": 2, "O": 6, "C": 12}).from_phases(f_obs, guess)
+    assert result.figures_of_merit["probability_right"] > 0.9
+    assert score_r(result.f_phased, f_calc).r > 0.97
+
+
 def test_what_cannot_be_searched_is_refused(glycolamide):
     f_obs, _ = glycolamide
     with pytest.raises(Sorry, match="needs the composition"):
@@ -90,38 +139,73 @@ def test_a_centre_of_symmetry_allows_more_atoms(symbol, most):
     assert not suits(f_obs, {"C": (most + 1) * n_general})
 
 
-@pytest.mark.parametrize(("sure", "asked"), [(0.97, 0), (0.5, 1)])
-def test_atoms_are_searched_for_where_the_network_is_not_sure(
-    glycolamide, monkeypatch, sure, asked
-):
-    f_obs, f_calc = glycolamide
+def answers(monkeypatch, f_obs, f_calc, **expected):
+    """Lets strategies of AutoPhaser answer with these expected r; the list of those called."""
     phased = f_obs.phase_transfer(f_calc)
     calls = []
 
-    def answer(strategy, expected):
-        def phase(self, f_obs):
+    def answer(strategy, figures):
+        expected_r, right = figures
+
+        def phase(self, *_, **options):
             calls.append(strategy)
-            flat = phased.array(data=flex.double(phased.size(), expected))
-            return PhasingResult(phased, flat, strategy=strategy)
+            flat = phased.array(data=flex.double(phased.size(), expected_r))
+            merit = {"expected_r": expected_r, "probability_right": right}
+            found = PhasingResult(phased, flat, merit, strategy=strategy)
+            if "enough" in options and options["enough"](found):
+                calls.append("enough")
+            return found
 
         return phase
 
-    monkeypatch.setattr(AutoPhaser, "neural", answer("neural", sure))
-    monkeypatch.setattr(AutoPhaser, "atoms", answer("atoms", 0.9))
-    result = make_phaser("auto", composition=COMPOSITION)(f_obs)
-    assert calls == ["neural", "atoms"][: 1 + asked]
-    assert result.strategy == ("atoms" if asked else "neural")
-    assert [other.strategy for other in result.alternatives] == ["neural"] * asked
+    for strategy, figures in expected.items():
+        monkeypatch.setattr(AutoPhaser, strategy, answer(strategy, figures))
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("network", "in_map", "asked", "first", "expected_r"),
+    [
+        # atoms explain the amplitudes: that is the answer
+        (0.5, (0.97, 0.95), ["neural", "atoms_in_maps", "enough"], "atoms_in_maps", 0.97),
+        # they do not: a network that is sure is doubted, beyond a limit it is not
+        (0.93, (0.4, 0.0), ["neural", *2 * ["atoms_in_maps"], "atoms"], "atoms", 0.9),
+        (0.96, (0.4, 0.0), ["neural", *2 * ["atoms_in_maps"]], "neural", 0.96),
+        (0.995, (0.4, 0.0), ["neural", "atoms_in_maps"], "neural", 0.995),
+        # nor does the network know: they are searched for
+        (0.5, (0.4, 0.0), ["neural", "atoms_in_maps", "atoms"], "atoms", 0.9),
+    ],
+)
+def test_atoms_judge_the_network(
+    glycolamide, monkeypatch, network, in_map, asked, first, expected_r
+):
+    calls = answers(
+        monkeypatch, *glycolamide, neural=(network, 0.0), atoms_in_maps=in_map, atoms=(0.9, 0.9)
+    )
+    result = make_phaser("auto", composition=COMPOSITION)(glycolamide[0])
+    assert calls == asked
+    assert result.strategy == first
+    assert result.expected_r == pytest.approx(expected_r)
+    assert "neural" in {result.strategy, *(other.strategy for other in result.alternatives)}
     calls.clear()
     for options in ({}, {"composition": COMPOSITION, "radiation": "neutron"}):
-        assert make_phaser("auto", **options)(f_obs).strategy == "neural"
+        assert make_phaser("auto", **options)(glycolamide[0]).strategy == "neural"
     assert calls == ["neural", "neural"]
+
+
+def test_a_denied_answer_is_believed_less(glycolamide, monkeypatch):
+    answers(monkeypatch, *glycolamide, neural=(0.9, 0.0), atoms_in_maps=(0.4, 0.0), atoms=(0.4, 0))
+    result = make_phaser("auto", composition=COMPOSITION)(glycolamide[0])
+    assert result.strategy == "neural"
+    # five sixths right before: odds of 5 to 1, times 0.05
+    assert result.expected_r == pytest.approx(0.2 * 1.0 + 0.8 * 0.4, abs=1e-6)
+    assert result.figures_of_merit["expected_r"] == pytest.approx(result.expected_r)
 
 
 def test_atoms_take_the_place_of_a_network_that_cannot_be_used(glycolamide, monkeypatch):
     f_obs, f_calc = glycolamide
 
-    def unknown(self, f_obs):
+    def unknown(self, f_obs, **options):
         raise Sorry("No model.")
 
     monkeypatch.setattr(AutoPhaser, "neural", unknown)

@@ -14,7 +14,7 @@ from phai_cctbx.phasing.scoring import score_r
 def fake_neural(f_calc, phases, d_min=2.0):
     """A stand-in for the network that gives these phases to 2 A."""
 
-    def answer(self, f_obs):
+    def answer(self, f_obs, **options):
         f_phased = f_calc.phase_transfer(flex.double(phases))
         f_phased = f_phased.select(f_phased.d_spacings().data() >= d_min)
         sure = f_phased.array(data=flex.double(f_phased.size(), 0.9))
@@ -26,7 +26,7 @@ def fake_neural(f_calc, phases, d_min=2.0):
 def test_a_convincing_answer_of_charge_flipping_needs_no_network(random_crystal, monkeypatch):
     _, f_obs, f_calc = random_crystal("P 1 21/n 1", n_atoms=8)
 
-    def refuse(self, f_obs):
+    def refuse(self, f_obs, **options):
         raise AssertionError("the network was asked")
 
     monkeypatch.setattr(auto.AutoPhaser, "neural", refuse)
@@ -78,7 +78,7 @@ def test_at_two_angstrom_the_network_is_asked_alone(random_crystal, disturbed, m
 def test_without_a_network_charge_flipping_goes_alone(random_crystal, monkeypatch, caplog):
     _, f_obs, _ = random_crystal("P212121", n_atoms=10, d_min=2.0)
 
-    def unknown(self, f_obs):
+    def unknown(self, f_obs, **options):
         raise Sorry("The model does not know P 21 21 21.")
 
     monkeypatch.setattr(auto.AutoPhaser, "neural", unknown)

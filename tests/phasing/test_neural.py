@@ -83,6 +83,22 @@ def test_starts_that_are_sure_together_end_the_search(f_calc, monkeypatch, sure,
     assert found.figures_of_merit["n_starts"] == n_made
 
 
+def test_who_is_asked_sees_new_solutions_and_ends_the_search(f_calc, monkeypatch):
+    monkeypatch.setattr(neural, "CERTAIN", 1.0)
+    monkeypatch.setattr(neural, "enough_agree", lambda *_: False)
+    asked = []
+
+    def enough(guess):
+        asked.append(guess.figures_of_merit["n_starts"])
+        assert guess.f_phased.size() == f_calc.size()
+        return len(asked) == 3
+
+    found = NeuralPhaser(seed=1, n_starts=64, n_passes=2, enough=enough)(abs(f_calc))
+    # after 4, 8 and 16
+    assert asked == [4, 4, 8]
+    assert found.figures_of_merit["n_starts"] == 16
+
+
 def test_a_shaken_solution_is_believed_no_less(f_calc, result, monkeypatch):
     monkeypatch.setattr(neural, "MOST_SHAKES", 0)
     before = NeuralPhaser(seed=1)(abs(f_calc))
