@@ -38,6 +38,8 @@ SURE = 0.92
 #: Within this range of expected r, atoms in the map of the network's answer are asked about it:
 #: they better it, or they deny it, and below `UNDENIABLE` it is then doubted.
 JUDGED_EXPECTED_R, UNDENIABLE = (0.6, 0.99), 0.95
+#: Maps of more atoms than can be found from nothing are worth a look beyond this expected r.
+WORTH_A_LOOK = 0.5
 #: How often atoms cannot be found in a right map, for instance because more of them are on special
 #: positions than their numbers tell.
 UNFINDABLE = 0.05
@@ -159,6 +161,8 @@ class AutoPhaser:
         in_maps = []
 
         def atoms_explain(guess):
+            if not can_be_found and guess.expected_r < WORTH_A_LOOK:
+                return False
             in_maps.append(self.atoms_in_maps(f_obs, guess))
             return _explain(in_maps[-1])
 
