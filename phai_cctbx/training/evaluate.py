@@ -1,4 +1,5 @@
-"""How a network phases artificial crystals it has not seen, and where it fails.
+"""How a network phases artificial crystals it has not seen, and where it fails: ``python -m
+phai_cctbx.training.evaluate``.
 
 Three figures apart: the model (started from the truth, does it stay?), the
 search (does any start end at r > 0.95?) and the ranking (is it the one picked?).
@@ -6,15 +7,22 @@ search (does any start end at r > 0.95?) and the ranking (is it the one picked?)
 
 from __future__ import annotations
 
+import argparse
+import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from phai_cctbx.network.alignment import map_correlation
-from phai_cctbx.training.crystals import Crystal
-from phai_cctbx.training.diffraction import Experiment
+from phai_cctbx.network.model_file import load_model
+from phai_cctbx.network.space_groups import space_group
+from phai_cctbx.training.crystals import Crystal, read_crystals
+from phai_cctbx.training.diffraction import CALCULATED_2A, Experiment
 from phai_cctbx.training.trials import phase_from, trials
+
+logger = logging.getLogger(__name__)
 
 #: A structure counts as phased above this map correlation (Larsen et al., 2024).
 R_SOLVED = 0.95
@@ -42,6 +50,24 @@ class Evaluation:
     from_truth: np.ndarray
     confidence: np.ndarray
 
+    def failures(self, chosen: np.ndarray) -> dict[str, float]:
+        """Of some crystals, the shares that are not phased, by what failed.
+
+        ``"model"``: the network leaves the true phases and no start ends at them. ``"search"``:
+        it stays there, and no start ends there. ``"ranking"``: one does, another is picked.
+
+        Parameters
+        ----------
+        chosen : ndarray of bool, shape (n,)
+        """
+        found = self.best[chosen] > R_SOLVED
+        stays = self.from_truth[chosen] > R_SOLVED
+        return {
+            "model": float(np.mean(~found & ~stays)),
+            "search": float(np.mean(~found & stays)),
+            "ranking": float(np.mean(found & (self.picked[chosen] <= R_SOLVED))),
+        }
+
     def summary(self) -> str:
         """Shares of r > 0.95 by volume, one line each."""
         lines = []
@@ -56,9 +82,10 @@ class Evaluation:
                     ("picked", self.picked), ("best", self.best), ("from truth", self.from_truth)
                 )
             ]  # fmt: skip
+            failures = [f"{what} {share:.2f}" for what, share in self.failures(inside).items()]
             lines.append(
                 f"V {low:g}-{high:g} n {inside.sum()}: r > {R_SOLVED}: {', '.join(shares)};"
-                f" mean r {self.picked[inside].mean():.3f}"
+                f" mean r {self.picked[inside].mean():.3f}; failures: {', '.join(failures)}"
             )
         return "\n".join(lines)
 
@@ -99,3 +126,40 @@ def evaluate(
             )
         )
     return Evaluation(*np.concatenate(columns, 1))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The shares of a model file on the last crystals of a pool, by kind of group and volume."""
+    p = argparse.ArgumentParser(description=main.__doc__)
+    p.add_argument("--model", type=Path, required=True)
+    p.add_argument("--pool", type=Path, required=True, help=".npz of crystals not trained on")
+    p.add_argument("--n-crystals", type=int, default=100)
+    p.add_argument("--n-starts", type=int, default=8)
+    p.add_argument("--n-passes", type=int, default=24)
+    p.add_argument("--largest-volume", type=float, default=np.inf, help="A^3")
+    p.add_argument("--seed", type=int, default=0)
+    options = p.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    torch.set_num_threads(1)
+    model, metadata = load_model(options.model)
+    crystals = [c for c in read_crystals(options.pool) if c.volume < options.largest_volume]
+    kinds: dict[str, list[Crystal]] = {}
+    for crystal in crystals[-options.n_crystals :]:
+        kinds.setdefault(_kind(crystal), []).append(crystal)
+    for kind, of_kind in kinds.items():
+        found = evaluate(
+            model, of_kind, CALCULATED_2A, metadata.grid_points_per_d_min, options.n_starts,
+            options.n_passes, options.seed,
+        )  # fmt: skip
+        logger.info("%s:\n%s", kind, found.summary())
+
+
+def _kind(crystal):
+    group = space_group(crystal.number)
+    if crystal.number in (2, 14):
+        return {2: "P -1", 14: "P 21/c"}[crystal.number]
+    return "other centrosymmetric" if group.centrosymmetric else "non-centrosymmetric"
+
+
+if __name__ == "__main__":
+    main()
