@@ -91,8 +91,9 @@ WRONG, WRONG_CENTROSYMMETRIC = 0.016, 0.022
 #: Half of the refined atoms with this L relative to that of wrong ones are right, and how sharply
 #: that changes.
 HALF_RIGHT, HALF_RIGHT_WIDTH = 0.55, 0.07
-#: The search ends above this probability.
-CONVINCING = 0.9
+#: The search ends above this probability; or above 0.5, when so many looks at the states of random
+#: atoms, or one at those from maps, found nothing better.
+CONVINCING, LOOKS_IN_VAIN = 0.9, 2
 #: Expected r of wrong atoms, which still share the strongest reflections with the right ones.
 R_OF_WRONG = 0.4
 
@@ -218,15 +219,17 @@ class AtomPhaser:
         generator = torch.Generator().manual_seed(self.seed)
         n_looks = self.n_looks or default_looks(target)
         looks_of_a_run = max(1, round(target.n_atoms / ATOMS_PER_LOOK))
-        best = []
+        best, in_vain = [], 0
         for look in range(n_looks):
             if look % looks_of_a_run == 0:
                 sites = target.random_sites(N_LADDERS * N_TEMPERATURES, generator)
             sites, coldest = temper(target, sites, STEPS, generator)
-            best = _better(best, refine(target, coldest[:N_REFINED], REFINEMENT_STEPS))
+            refined = refine(target, coldest[:N_REFINED], REFINEMENT_STEPS)
+            before, best = best, _better(best, refined)
+            in_vain = in_vain + 1 if before is best else 0
             self.progress(look + 1, n_looks)
             _report(target, best[0], look + 1, n_looks)
-            if probability_right(target, best[0].loss) > CONVINCING:
+            if _is_enough(target, best[0], in_vain >= LOOKS_IN_VAIN):
                 break
         return best
 
@@ -244,8 +247,7 @@ class AtomPhaser:
             coldest = coldest[:N_REFINED_FROM_MAPS]
             before, best = best, _better(best, refine(target, coldest, REFINEMENT_STEPS_FROM_MAPS))
             _report(target, best[0], look + 1, LOOKS_FROM_MAPS)
-            right = probability_right(target, best[0].loss)
-            if right > CONVINCING or (right > 0.5 and before is best):
+            if _is_enough(target, best[0], in_vain=before is best):
                 break
             if relative_target(target, best[0].loss) > PROMISING:
                 break
@@ -338,6 +340,12 @@ def _better(best: list[_Refined], refined: list[_Refined]) -> list[_Refined]:
     """The sets of the look with the lowest target, lowest first."""
     refined = sorted(refined, key=lambda one: one.loss)
     return refined if not best or refined[0].loss < best[0].loss else best
+
+
+def _is_enough(target: AtomTarget, lowest: _Refined, in_vain: bool) -> bool:
+    """Whether a search may end: right atoms, or likely ones that looks in vain do not better."""
+    right = probability_right(target, lowest.loss)
+    return right > CONVINCING or (in_vain and right > 0.5)
 
 
 def _report(target, lowest, look, n_looks):

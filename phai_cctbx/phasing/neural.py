@@ -46,6 +46,8 @@ BUNDLED_MODEL = Path(__file__).parents[1] / "models" / "default.pt"
 #: Random starts at most, by default, in cells of this volume (A^3) and above; smaller ones, where a
 #: start takes less time, get more of them, up to a limit.
 N_STARTS, VOLUME_OF_N_STARTS, MOST_STARTS = 64, 3000.0, 256
+#: Random starts before somebody else is asked whether they are enough; then whenever they double.
+FIRST_ASKED_AT = 8
 #: Random starts between two looks at whether more are needed; they are computed together.
 STARTS_AT_ONCE = 4
 #: Starts that are made before agreement ends the search: an answer that is nearly right, or wrong,
@@ -114,7 +116,7 @@ class NeuralPhaser:
     progress : callable, optional
         Called with (starts done, starts at most).
     enough : callable, optional
-        Asked after 4, 8, 16 ... starts, where none is certain, with the distinct solutions
+        Asked after 8, 16, 32 ... starts, where none is certain, with the distinct solutions
         (`PhasingResult`) of those that are new; the search ends where it says True.
     """
 
@@ -260,7 +262,7 @@ class NeuralPhaser:
             self.progress(done, n_most)
             if self._certain(problem, outputs):
                 break
-            if done >= 2 * asked_about:
+            if done >= max(FIRST_ASKED_AT, 2 * asked_about):
                 if enough(outputs[asked_about:], confidences[asked_about:]):
                     break
                 asked_about = done

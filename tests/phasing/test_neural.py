@@ -94,9 +94,9 @@ def test_who_is_asked_sees_new_solutions_and_ends_the_search(f_calc, monkeypatch
         return len(asked) == 3
 
     found = NeuralPhaser(seed=1, n_starts=64, n_passes=2, enough=enough)(abs(f_calc))
-    # after 4, 8 and 16
-    assert asked == [4, 4, 8]
-    assert found.figures_of_merit["n_starts"] == 16
+    # after 8, 16 and 32
+    assert asked == [8, 8, 16]
+    assert found.figures_of_merit["n_starts"] == 32
 
 
 def test_a_shaken_solution_is_believed_no_less(f_calc, result, monkeypatch):
