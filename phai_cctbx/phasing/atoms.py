@@ -34,7 +34,7 @@ from phai_cctbx.network.threads import one_thread
 from phai_cctbx.phasing.atom_target import GEOMETRY_WEIGHT, U_ISO, AtomTarget, sought_atoms
 from phai_cctbx.phasing.map_atoms import atoms_of_map, shares_in_map
 from phai_cctbx.phasing.normalisation import to_reference_setting, unique_amplitudes
-from phai_cctbx.phasing.result import PhasingResult
+from phai_cctbx.phasing.result import R_OF_WRONG, PhasingResult
 from phai_cctbx.phasing.scoring import score_r
 from phai_cctbx.phasing.solutions import (
     best_with_alternatives,
@@ -94,8 +94,6 @@ HALF_RIGHT, HALF_RIGHT_WIDTH = 0.55, 0.07
 #: The search ends above this probability; or above 0.5, when so many looks at the states of random
 #: atoms, or one at those from maps, found nothing better.
 CONVINCING, LOOKS_IN_VAIN = 0.9, 2
-#: Expected r of wrong atoms, which still share the strongest reflections with the right ones.
-R_OF_WRONG = 0.4
 
 
 class AtomPhaser:

@@ -15,13 +15,15 @@ from pathlib import Path
 
 # cctbx
 from cctbx import miller
+from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
 from phai_cctbx.phasing.charge_flipping import ENOUGH_AGREE, ChargeFlippingPhaser
 from phai_cctbx.phasing.extension import extend_phases, merit
 from phai_cctbx.phasing.normalisation import unique_amplitudes
 from phai_cctbx.phasing.peak_model import CONVINCING
-from phai_cctbx.phasing.result import PhasingResult
+from phai_cctbx.phasing.result import R_OF_WRONG, PhasingResult
+from phai_cctbx.phasing.scoring import score_r
 
 logger = logging.getLogger(__name__)
 
@@ -62,9 +64,10 @@ class AutoPhaser:
       alternative there.
     - Where the structure is small (`phai_cctbx.phasing.atoms`) and its composition given, the
       network is stopped from time to time while it is not certain, and atoms are sought in its
-      maps: if they explain the amplitudes, they are the answer. If not, the network's answer is
-      doubted. Where it is not sure in the end (`SURE`), atoms are searched for from nothing. Of the
-      answers the one with the higher expected r comes first.
+      maps: if they explain the amplitudes, they are the answer, and if they come near to it and
+      agree with what the network believes. If not, the network's answer is doubted. Where it is
+      not sure in the end (`SURE`), atoms are searched for from nothing. Of the answers the one with
+      the higher expected r comes first.
     - Where the network cannot be used (no model, or none for the space group), the same without
       it, charge flipping alone where atoms are seen or too many; the log says so.
 
@@ -174,12 +177,14 @@ class AutoPhaser:
             logger.warning("Phasing goes on without the network. %s", reason)
         explained = any(map(_explain, in_maps))
         if guesses and can_be_judged and not explained:
-            alone = replace(guesses[0], alternatives=())
+            guess = guesses[0]
             least, most = JUDGED_EXPECTED_R
-            if least < alone.expected_r < most:
-                explained = atoms_explain(alone)
-                if not explained and alone.expected_r < UNDENIABLE:
-                    guesses[0] = _doubted(guesses[0], in_maps)
+            if least < guess.expected_r < most:
+                explained = atoms_explain(replace(guess, alternatives=()))
+                if not explained and _confirm(in_maps[-1], guess):
+                    return [_confirmed(in_maps[-1], guess), guess]
+                if not explained and guess.expected_r < UNDENIABLE:
+                    guesses[0] = _doubted(guess, in_maps)
         in_maps.sort(key=lambda found: found.expected_r, reverse=True)
         guesses += in_maps[:1]
         sure = explained or any(guess.expected_r >= SURE for guess in guesses)
@@ -251,22 +256,47 @@ def _explain(atoms):
     return atoms.figures_of_merit["probability_right"] > CONVINCING
 
 
+def _confirm(atoms, guess):
+    """Whether atoms that may well be right agree with the guess whose map led to them."""
+    from phai_cctbx.phasing.solutions import SAME_SOLUTION
+
+    likely = atoms.figures_of_merit["probability_right"] > 0.5
+    return likely and score_r(atoms.f_phased, guess.f_phased).r > SAME_SOLUTION
+
+
+def _confirmed(atoms, guess):
+    """Atoms with more confidence, as the guess whose map led to them speaks for them."""
+    right = atoms.figures_of_merit["probability_right"]
+    return _believed(atoms, right, _posterior(_probability(guess), right / (1.0 - right)))
+
+
 def _doubted(guess, denials):
     """A guess with less confidence, as atoms in its map, at best, do not explain the amplitudes."""
-    from phai_cctbx.phasing.atoms import R_OF_WRONG
-
     right = max(found.figures_of_merit["probability_right"] for found in denials)
     support = min(max(right / (1.0 - right), UNFINDABLE), 1.0)
-    # its expected r is that of right and wrong phases, weighted by what is likely
-    before = (guess.expected_r - R_OF_WRONG) / (1.0 - R_OF_WRONG)
-    after = before * support / (before * support + 1.0 - before)
-    factor = (after + (1.0 - after) * R_OF_WRONG) / guess.expected_r
-    confidence = guess.confidence.customized_copy(data=guess.confidence.data() * factor)
-    return replace(
-        guess,
-        confidence=confidence,
-        figures_of_merit={**guess.figures_of_merit, "expected_r": factor * guess.expected_r},
+    before = _probability(guess)
+    return _believed(guess, before, _posterior(before, support))
+
+
+def _probability(guess):
+    """That a guess is right: its expected r is that of right and of wrong phases, weighted."""
+    return min(max((guess.expected_r - R_OF_WRONG) / (1.0 - R_OF_WRONG), 0.0), 1.0)
+
+
+def _posterior(probability, likelihood_ratio):
+    odds = probability * likelihood_ratio
+    return odds / (odds + 1.0 - probability)
+
+
+def _believed(result, before, after):
+    """A result with the confidence that it has when it is right with another probability."""
+    factor = (after + (1.0 - after) * R_OF_WRONG) / (before + (1.0 - before) * R_OF_WRONG)
+    confidence = (result.confidence.data().as_numpy_array() * factor).clip(max=1.0)
+    result = replace(
+        result, confidence=result.confidence.customized_copy(data=flex.double(confidence))
     )
+    merit = {**result.figures_of_merit, "expected_r": result.expected_r}
+    return replace(result, figures_of_merit=merit)
 
 
 def _given(**options):

@@ -9,6 +9,9 @@ import numpy as np
 # cctbx
 from cctbx import miller
 
+#: Expected r of wrong phases, which still share the strongest reflections with the right ones.
+R_OF_WRONG = 0.4
+
 
 @dataclass(frozen=True)
 class PhasingResult:
