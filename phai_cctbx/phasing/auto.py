@@ -176,15 +176,14 @@ class AutoPhaser:
         except Sorry as reason:
             logger.warning("Phasing goes on without the network. %s", reason)
         explained = any(map(_explain, in_maps))
-        if guesses and can_be_judged and not explained:
+        least, most = JUDGED_EXPECTED_R
+        if can_be_judged and not explained and guesses and least < guesses[0].expected_r < most:
             guess = guesses[0]
-            least, most = JUDGED_EXPECTED_R
-            if least < guess.expected_r < most:
-                explained = atoms_explain(replace(guess, alternatives=()))
-                if not explained and _confirm(in_maps[-1], guess):
-                    return [_confirmed(in_maps[-1], guess), guess]
-                if not explained and guess.expected_r < UNDENIABLE:
-                    guesses[0] = _doubted(guess, in_maps)
+            explained = atoms_explain(replace(guess, alternatives=()))
+            if not explained and _confirm(in_maps[-1], guess):
+                in_maps[-1] = _confirmed(in_maps[-1], guess)
+            elif not explained and guess.expected_r < UNDENIABLE:
+                guesses[0] = _doubted(guess, in_maps)
         in_maps.sort(key=lambda found: found.expected_r, reverse=True)
         guesses += in_maps[:1]
         sure = explained or any(guess.expected_r >= SURE for guess in guesses)
