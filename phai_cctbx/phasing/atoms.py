@@ -319,8 +319,6 @@ class _Refined:
 
     Attributes
     ----------
-    sites : Tensor, shape (n_atoms, 3)
-        Cartesian, A.
     f_calc : numpy.ndarray of complex, shape (n_reflections,)
         On the scale of the amplitudes.
     loss : float
@@ -328,7 +326,6 @@ class _Refined:
     r1 : float
     """
 
-    sites: Tensor
     f_calc: np.ndarray
     loss: float
     r1: float
@@ -461,9 +458,9 @@ def refine(target: AtomTarget, sites: Tensor, n_steps: int) -> list[_Refined]:
             + WEIGHT_RESTRAINT * log_weight.square().mean(1)
         )
     return [
-        _Refined(set_, f_calc.numpy().astype(complex), one_loss, r1)
-        for set_, f_calc, one_loss, r1 in zip(
-            sites.detach(), calculated.f_calc, loss.tolist(), calculated.r1.tolist(), strict=True
+        _Refined(f_calc.numpy().astype(complex), one_loss, r1)
+        for f_calc, one_loss, r1 in zip(
+            calculated.f_calc, loss.tolist(), calculated.r1.tolist(), strict=True
         )
     ]
 
