@@ -175,8 +175,8 @@ class AtomTarget:
         self._special = {}
         self.n_coordinates = 0
         for atom, share in enumerate(shares):
-            maps = special_positions(space_group_info, share) if share < 1.0 else []
-            self.n_coordinates += max((_rank(map_) for map_ in maps), default=3)
+            maps = special_positions(space_group_info, share)
+            self.n_coordinates += free_coordinates(maps)
             if not maps:
                 continue
             linear, shift = _matrices(maps)
@@ -233,7 +233,7 @@ class AtomTarget:
         -------
         Tensor of complex, shape (n_reflections, s)
         """
-        angles = self._angles((sites @ self.fractionalisation.T).T[:, None])[:, :, 0]
+        angles = self._angles(self._fractions(sites[:, None]))[:, :, 0]
         re, im = torch.cos(angles).sum(0), torch.sin(angles).sum(0)
         return torch.complex(re, torch.zeros_like(re) if self.centrosymmetric else im)
 
@@ -259,13 +259,13 @@ class AtomTarget:
         )
 
     def _fractions(self, sites):
-        """Fractional coordinates, shape (3, n_atoms, s).
+        """Fractional coordinates of sites (s, a, 3), shape (3, a, s).
 
         Here and in all that follows the sets are the last dimension: every operation then runs
         along memory, and those over atoms, operations or reflections add whole rows.
         """
         return (self.fractionalisation @ sites.permute(2, 1, 0).flatten(1)).view(
-            3, self.n_atoms, len(sites)
+            3, sites.shape[1], len(sites)
         )
 
     def _gradient(self, by_fraction):
@@ -432,7 +432,10 @@ def sought_atoms(composition: dict[str, float], n_general: int) -> tuple[list[st
 
 
 def special_positions(space_group_info, share: float) -> list:
-    """Maps (`cctbx.sgtbx.rt_mx`) onto the special positions with a share of a general one."""
+    """Maps (`cctbx.sgtbx.rt_mx`) onto the special positions with a share of a general one; none
+    where it is a whole one."""
+    if share >= 1.0:
+        return []
     table = space_group_info.wyckoff_table()
     n_general = space_group_info.group().order_z()
     positions = [table.position(i) for i in range(table.size())]
@@ -443,9 +446,10 @@ def special_positions(space_group_info, share: float) -> list:
     ]
 
 
-def _rank(special_op) -> int:
-    """Coordinates that are free on a special position."""
-    return int(np.linalg.matrix_rank(_square(special_op.r().as_double())))
+def free_coordinates(special_ops: list) -> int:
+    """Coordinates that are free on the freest of some special positions; 3 where there are none."""
+    ranks = (np.linalg.matrix_rank(_square(map_.r().as_double())) for map_ in special_ops)
+    return int(max(ranks, default=3))
 
 
 def _scale(amplitude: Tensor, f_calc: Tensor) -> Tensor:

@@ -31,9 +31,17 @@ from cctbx import miller, sgtbx
 from libtbx.utils import Sorry
 
 from phai_cctbx.network.threads import one_thread
-from phai_cctbx.phasing.atom_target import GEOMETRY_WEIGHT, U_ISO, AtomTarget, sought_atoms
+from phai_cctbx.phasing.atom_target import (
+    GEOMETRY_WEIGHT,
+    U_ISO,
+    AtomTarget,
+    free_coordinates,
+    sought_atoms,
+    special_positions,
+)
 from phai_cctbx.phasing.map_atoms import atoms_of_map, shares_in_map
 from phai_cctbx.phasing.normalisation import to_reference_setting, unique_amplitudes
+from phai_cctbx.phasing.peak_model import CONVINCING
 from phai_cctbx.phasing.result import R_OF_WRONG, PhasingResult
 from phai_cctbx.phasing.scoring import score_r
 from phai_cctbx.phasing.solutions import (
@@ -91,9 +99,9 @@ WRONG, WRONG_CENTROSYMMETRIC = 0.016, 0.022
 #: Half of the refined atoms with this L relative to that of wrong ones are right, and how sharply
 #: that changes.
 HALF_RIGHT, HALF_RIGHT_WIDTH = 0.55, 0.07
-#: The search ends above this probability; or above 0.5, when so many looks at the states of random
-#: atoms, or one at those from maps, found nothing better.
-CONVINCING, LOOKS_IN_VAIN = 0.9, 2
+#: The search ends when it convinces; or above a probability of 0.5, when so many looks at the
+#: states of random atoms, or one at those from maps, found nothing better.
+LOOKS_IN_VAIN = 2
 
 
 class AtomPhaser:
@@ -264,8 +272,7 @@ class AtomPhaser:
         relative = relative_target(target, best.loss)
         if probability_right(target, best.loss) > CONVINCING or relative > PROMISING:
             return problem, sets
-        modulus = np.maximum(np.abs(best.f_calc), np.finfo(float).tiny)
-        f_map = target.amplitude.numpy() * best.f_calc / modulus
+        f_map = target.amplitude.numpy() * best.phase_factor
         shown = shares_in_map(target, f_map)
         if sorted(shown[1]) == sorted(target.shares):
             return problem, sets
@@ -302,11 +309,9 @@ class _Problem:
 
     def result(self, refined: _Refined) -> PhasingResult:
         """Phases and confidences of refined atoms, in the setting of the input."""
-        f_calc = refined.f_calc
-        modulus = np.maximum(np.abs(f_calc), np.finfo(float).tiny)
         return in_input_setting(
             self.target.f_obs,
-            f_calc / modulus,
+            refined.phase_factor,
             confidence(self.target, refined),
             self.to_reference.inverse(),
             self.amplitudes,
@@ -329,6 +334,11 @@ class _Refined:
     f_calc: np.ndarray
     loss: float
     r1: float
+
+    @property
+    def phase_factor(self) -> np.ndarray:
+        """exp(i phase), shape (n_reflections,)."""
+        return self.f_calc / np.maximum(np.abs(self.f_calc), np.finfo(float).tiny)
 
 
 def _better(best: list[_Refined], refined: list[_Refined]) -> list[_Refined]:
@@ -485,14 +495,17 @@ def suits(
         Atoms of the asymmetric unit at most, by default those that can be found from nothing.
     """
     reference, _ = to_reference_setting(within(unique_amplitudes(f_obs), PREFERRED_D_MIN))
-    elements, _ = sought_atoms(composition, reference.space_group().order_z())
+    elements, shares = sought_atoms(composition, reference.space_group().order_z())
     if n_most is None:
         centrosymmetric = reference.space_group().is_origin_centric()
         n_most = MOST_ATOMS_CENTROSYMMETRIC if centrosymmetric else MOST_ATOMS
     if not 0 < len(elements) <= n_most:
         return False
-    target = AtomTarget(reference, composition)
-    return target.n_reflections >= FEWEST_PER_COORDINATE * target.n_coordinates
+    space_group_info = reference.space_group_info()
+    n_coordinates = sum(
+        free_coordinates(special_positions(space_group_info, share)) for share in shares
+    )
+    return reference.size() >= FEWEST_PER_COORDINATE * n_coordinates
 
 
 def relative_target(target: AtomTarget, loss: float) -> float:

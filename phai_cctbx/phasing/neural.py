@@ -157,7 +157,7 @@ class NeuralPhaser:
         self.n_starts, self.n_passes = n_starts, n_passes
         self.d_min, self.seed = d_min, seed
         self.progress = progress or (lambda done, total: None)
-        self.enough = enough or (lambda guess: False)
+        self.enough = enough
 
     @one_thread()
     def __call__(self, f_obs: miller.array) -> PhasingResult:
@@ -262,7 +262,7 @@ class NeuralPhaser:
             self.progress(done, n_most)
             if self._certain(problem, outputs):
                 break
-            if done >= max(FIRST_ASKED_AT, 2 * asked_about):
+            if self.enough and done >= max(FIRST_ASKED_AT, 2 * asked_about):
                 if enough(outputs[asked_about:], confidences[asked_about:]):
                     break
                 asked_about = done

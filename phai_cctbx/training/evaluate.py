@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 #: A structure counts as phased above this map correlation (Larsen et al., 2024).
 R_SOLVED = 0.95
+#: Groups that are reported by themselves.
+COMMON_GROUPS = {2: "P -1", 14: "P 21/c"}
 
 
 @dataclass(frozen=True)
@@ -155,10 +157,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _kind(crystal):
-    group = space_group(crystal.number)
-    if crystal.number in (2, 14):
-        return {2: "P -1", 14: "P 21/c"}[crystal.number]
-    return "other centrosymmetric" if group.centrosymmetric else "non-centrosymmetric"
+    if crystal.number in COMMON_GROUPS:
+        return COMMON_GROUPS[crystal.number]
+    centrosymmetric = space_group(crystal.number).centrosymmetric
+    return "other centrosymmetric" if centrosymmetric else "non-centrosymmetric"
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def test_half_right_phases_lead_to_the_atoms(glycolamide, disturbed):
     assert result.figures_of_merit["probability_right"] > 0.9
     again = phaser.from_phases(f_obs, guess)
     assert (again.f_phased.data() == result.f_phased.data()).all_eq(True)
-    # of half of the reflections, in another setting
+    # of half of the reflections
     some = guess_of(f_obs, disturbed(f_calc, 0.3, seed=1))
     kept = flex.bool((np.arange(f_obs.size()) % 2 == 0).tolist())
     some = PhasingResult(some.f_phased.select(kept), some.confidence.select(kept))

@@ -9,11 +9,11 @@ from phai_cctbx.phasing.atom_target import AtomTarget
 from phai_cctbx.phasing.map_atoms import APART, atoms_of_map, shares_in_map
 
 
-def target_and_map(structure, composition=None):
+def target_and_map(structure):
     """Target of a structure in its reference setting, and its true structure factors to 2 A."""
     f_calc = structure.structure_factors(d_min=2.0, algorithm="direct").f_calc().map_to_asu()
     f_obs = f_calc.as_amplitude_array().set_observation_type_xray_amplitude()
-    contents = composition or dict(structure.unit_cell_content().items())
+    contents = dict(structure.unit_cell_content().items())
     return AtomTarget(f_obs, contents), f_calc.data().as_numpy_array()
 
 
