@@ -38,6 +38,7 @@ class Frame:
     centric: Tensor  # (b, n), bool
     restricted_phase: Tensor  # (b, n), radians modulo pi
     mask: Tensor  # (b, n); 0 pads
+    measured: Tensor  # (b, n); 0 where there is no amplitude, and where mask is 0
     points: Tensor  # (b, g, 3), fractional
     weights: Tensor  # (b, g); share of the cell; 0 pads
     rotations: Tensor  # (b, m, 3, 3); of `half_operations` where centrosymmetric
@@ -91,8 +92,8 @@ class Frame:
 
 #: Entries of a description that `stack` pads along their first axis.
 _PADDED = (
-    "hkl", "d_star", "epsilon", "multiplicity", "centric", "restricted_phase", "mask", "points",
-    "weights", "rotations", "translations", "origins", "origin_mask",
+    "hkl", "d_star", "epsilon", "multiplicity", "centric", "restricted_phase", "mask", "measured",
+    "points", "weights", "rotations", "translations", "origins", "origin_mask",
 )  # fmt: skip
 
 
@@ -109,7 +110,12 @@ def origin_candidates(group: SpaceGroup, unit_cell: np.ndarray, d_min: float) ->
 
 
 def describe(
-    number: int, unit_cell: np.ndarray, hkl: np.ndarray, d_min: float, grid_points_per_d_min: float
+    number: int,
+    unit_cell: np.ndarray,
+    hkl: np.ndarray,
+    d_min: float,
+    grid_points_per_d_min: float,
+    measured: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """What a `Frame` holds of one crystal.
 
@@ -124,6 +130,8 @@ def describe(
     d_min : float
         Resolution of the grid, A.
     grid_points_per_d_min : float
+    measured : ndarray of bool, shape (n,), optional
+        Which reflections have amplitudes; by default all.
     """
     group = space_group(number)
     symmetry = reflection_symmetry(group, hkl)
@@ -143,6 +151,7 @@ def describe(
         "multiplicity": friedel * n_operations / symmetry.epsilon,
         "restricted_phase": symmetry.restricted_phase,
         "mask": np.ones(len(hkl)),
+        "measured": np.ones(len(hkl)) if measured is None else measured,
         "points": points,
         "weights": weights,
         "rotations": group.rotations[used],

@@ -46,6 +46,9 @@ class ModelMetadata:
         Factors on kappa of centric and acentric reflections that make its
         confidence true on artificial crystals (temperature scaling,
         Guo et al., ICML 2017).
+    fills_in : bool
+        Whether reflections that were not measured are to take part as well, with
+        `NOT_MEASURED` for |E|: the network finds amplitude and phase for them.
     licence : str
     contract : int
     sha256 : str
@@ -58,6 +61,7 @@ class ModelMetadata:
     grid_points_per_d_min: float
     groups: tuple[int, ...]
     kappa_scale: tuple[float, float] = (1.0, 1.0)
+    fills_in: bool = False
     licence: str = "BSD-3-Clause"
     contract: int = CONTRACT
     sha256: str = ""

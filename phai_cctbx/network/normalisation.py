@@ -15,6 +15,8 @@ from torch import Tensor
 N_ITERATIONS = 12
 #: Weight, in reflections, that holds the curvature b_2 near zero.
 CURVATURE_PRIOR = 4.0
+#: What stands for |E| of a reflection that takes part in a network without having been measured.
+NOT_MEASURED = -1.0
 #: |E| above this is cut, as a single such reflection rules all maps (Wilson: p < 1e-11).
 E_MAX = 5.0
 

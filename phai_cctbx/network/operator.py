@@ -178,7 +178,7 @@ class FourierOperator(nn.Module):
         Parameters
         ----------
         e_value, d_star, epsilon : Tensor, shape (b, n)
-            |E|, 1/d in A^-1, multiplicity factor.
+            |E| (`NOT_MEASURED` where there is none), 1/d in A^-1, multiplicity factor.
         centric : Tensor of bool, shape (b, n)
         mask : Tensor, shape (b, n)
             1 for a reflection, 0 for padding.

@@ -46,13 +46,18 @@ def anneal(
     mask: Tensor,
     n_passes: int,
     generator: torch.Generator,
+    settled: Callable[[Tensor], bool] = lambda output: False,
 ) -> Tensor:
     """kappa exp(i phase) after `n_passes` passes from randomly drawn phases, the last few from
-    expected values; `centric` and `mask` as of `FourierOperator`."""
+    expected values; `centric` and `mask` as of `FourierOperator`. Once `settled` says of an output
+    that nothing is left to be found, only the last few are made."""
     n_last = min(N_LAST, int(LAST_SHARE * n_passes))
     n_drawn = n_passes - n_last
     for i in range(n_drawn):
         output = one_pass(start)
+        if settled(output):
+            start = expected_phase_factor(output, centric)
+            break
         sharpness = FIRST_SHARPNESS * (LAST_SHARPNESS / FIRST_SHARPNESS) ** (i / n_drawn)
         factor = torch.full((len(output), 1), sharpness, device=output.device)
         start = sampled_phase_factor(output, centric, factor, generator) * mask[:, None]

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,14 @@ import torch
 
 # cctbx
 from cctbx import miller
+from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
 from phai_cctbx.network.alignment import map_correlation
 from phai_cctbx.network.expectation import expected_cosine, modulus, sampled_phase_factor
 from phai_cctbx.network.frame import Frame, describe, stack
 from phai_cctbx.network.model_file import load_model
-from phai_cctbx.network.normalisation import normalised_amplitudes
+from phai_cctbx.network.normalisation import NOT_MEASURED, normalised_amplitudes
 from phai_cctbx.network.recycling import anneal, mean_confidence
 from phai_cctbx.network.threads import one_thread
 from phai_cctbx.phasing.normalisation import to_reference_setting, unique_amplitudes
@@ -47,7 +49,7 @@ BUNDLED_MODEL = Path(__file__).parents[1] / "models" / "default.pt"
 #: start takes less time, get more of them, up to a limit.
 N_STARTS, VOLUME_OF_N_STARTS, MOST_STARTS = 64, 3000.0, 256
 #: Random starts before somebody else is asked whether they are enough; then whenever they double.
-FIRST_ASKED_AT = 8
+FIRST_ASKED_AT = 16
 #: Random starts between two looks at whether more are needed; they are computed together.
 STARTS_AT_ONCE = 4
 #: Starts that are made before agreement ends the search: an answer that is nearly right, or wrong,
@@ -76,7 +78,8 @@ MAP_MEMORY, BYTES_PER_POINT = 5e8, 1500.0
 
 @dataclass(frozen=True)
 class _Problem:
-    """One crystal in the reference setting, ready for the network."""
+    """One crystal in the reference setting, ready for the network: the reflections of `f_obs`, and
+    behind them, where the model fills in, those that were not measured."""
 
     f_obs: miller.array
     frame: Frame
@@ -116,7 +119,7 @@ class NeuralPhaser:
     progress : callable, optional
         Called with (starts done, starts at most).
     enough : callable, optional
-        Asked after 8, 16, 32 ... starts, where none is certain, with the distinct solutions
+        Asked after 16, 32, 64 ... starts, where none is certain, with the distinct solutions
         (`PhasingResult`) of those that are new; the search ends where it says True.
     """
 
@@ -229,14 +232,22 @@ class NeuralPhaser:
                 "the model was not trained on %s: its confidence is not calibrated there",
                 f_obs.space_group_info(),
             )
-        hkl = f_obs.indices().as_vec3_double().as_numpy_array().round().astype(int)
+        indices, amplitude = f_obs.indices().deep_copy(), f_obs.data().deep_copy()
+        if self.metadata.fills_in:
+            absent = f_obs.complete_set(d_min=f_obs.d_min()).lone_set(f_obs)
+            absent = absent.sort(by_value="packed_indices")
+            indices.extend(absent.indices())
+            amplitude.extend(flex.double(absent.size(), 0.0))
+        hkl = indices.as_vec3_double().as_numpy_array().round().astype(int)
         unit_cell = np.array(f_obs.unit_cell().parameters())
         described = describe(
-            number, unit_cell, hkl, f_obs.d_min(), self.metadata.grid_points_per_d_min
-        )
+            number, unit_cell, hkl, f_obs.d_min(), self.metadata.grid_points_per_d_min,
+            measured=np.arange(len(hkl)) < f_obs.size(),
+        )  # fmt: skip
         frame = Frame(**stack([described]))
-        amplitude = torch.tensor(f_obs.data().as_numpy_array(), dtype=torch.float32)[None]
-        e_value = normalised_amplitudes(amplitude, frame.d_star, frame.epsilon, frame.mask)
+        amplitude = torch.tensor(amplitude.as_numpy_array(), dtype=torch.float32)[None]
+        e_value = normalised_amplitudes(amplitude, frame.d_star, frame.epsilon, frame.measured)
+        e_value = e_value + NOT_MEASURED * (frame.mask - frame.measured)
         return _Problem(f_obs, frame, frame.basis(), e_value, amplitude.square())
 
     @torch.inference_mode()
@@ -255,7 +266,9 @@ class NeuralPhaser:
         while done < n_most:
             n = min(STARTS_AT_ONCE, n_most - done)
             start = problem.frame.repeat(n).random_start(generator)
-            output, confidence = self._annealed(problem, start, self.n_passes, generator)
+            output, confidence = self._annealed(
+                problem, start, self.n_passes, generator, partial(self._one_is_certain, problem)
+            )
             outputs = torch.cat([outputs, output]) if done else output
             confidences = torch.cat([confidences, confidence])
             done += n
@@ -295,7 +308,12 @@ class NeuralPhaser:
         return output, confidence
 
     def _annealed(
-        self, problem: _Problem, start: torch.Tensor, n_passes: int, generator: torch.Generator
+        self,
+        problem: _Problem,
+        start: torch.Tensor,
+        n_passes: int,
+        generator: torch.Generator,
+        settled: Callable[[torch.Tensor], bool] = lambda output: False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Outputs (s, k, n) of anneals from some starts (s, k, n), and their confidences (s,)."""
         n_points = problem.frame.points.shape[1]
@@ -312,7 +330,7 @@ class NeuralPhaser:
                 return self.model(*reflections, start, problem.basis, problem.frame.weights)
 
             outputs.append(
-                anneal(one_pass, some, frame.centric, frame.mask, n_passes, generator)
+                anneal(one_pass, some, frame.centric, frame.mask, n_passes, generator, settled)
             )
         output = torch.cat(outputs)
         # the search goes by what the network itself believes, calibrated or not
@@ -324,14 +342,21 @@ class NeuralPhaser:
         centric = problem.frame.centric.expand(len(output), -1)
         return mean_confidence(output, centric, problem.f_sq * problem.frame.multiplicity)
 
-    def _certain(self, problem: _Problem, outputs: torch.Tensor) -> bool:
-        """Whether one of the outputs needs no confirmation, or has found one among the others;
-        never where confidence is untested."""
-        if self._group_number(problem.f_obs) not in self.metadata.groups:
-            return False
+    def _expected_r(self, problem: _Problem, outputs: torch.Tensor) -> torch.Tensor:
+        """Calibrated confidences (s,); zero where confidence is untested."""
         expected = self._confidence(problem, self._calibrated(outputs, problem.frame.centric))
-        return expected.max().item() > CERTAIN or enough_agree(
-            expected.numpy(), self._agreement(problem, outputs), SURE_TOGETHER
+        return expected * (self._group_number(problem.f_obs) in self.metadata.groups)
+
+    def _one_is_certain(self, problem: _Problem, outputs: torch.Tensor) -> bool:
+        """Whether one of the outputs needs no confirmation."""
+        return self._expected_r(problem, outputs).max().item() > CERTAIN
+
+    def _certain(self, problem: _Problem, outputs: torch.Tensor) -> bool:
+        """Whether one of the outputs needs no confirmation, or has found one among the others."""
+        return self._one_is_certain(problem, outputs) or enough_agree(
+            self._expected_r(problem, outputs).numpy(),
+            self._agreement(problem, outputs),
+            SURE_TOGETHER,
         )
 
     @staticmethod
@@ -358,11 +383,13 @@ class NeuralPhaser:
         return agreement
 
     def _result(self, problem, output, back, amplitudes):
+        n = problem.f_obs.size()
+        output, centric = output[:, :n], problem.frame.centric[:, :n]
         phase_factor = (output / modulus(output[None])[0]).numpy().astype(float)
         if len(phase_factor) == 1:
             phase_factor = np.stack([phase_factor[0], np.zeros_like(phase_factor[0])])
-        calibrated = self._calibrated(output[None], problem.frame.centric)
-        certainty = expected_cosine(modulus(calibrated), problem.frame.centric)[0].numpy()
+        calibrated = self._calibrated(output[None], centric)
+        certainty = expected_cosine(modulus(calibrated), centric)[0].numpy()
         return in_input_setting(
             problem.f_obs,
             phase_factor[0] + 1j * phase_factor[1],

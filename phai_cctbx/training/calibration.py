@@ -66,7 +66,7 @@ def phase_errors(
         weight = weight / weight.sum(1, keepdim=True)
         truth = align(picked, trial.diffraction.phase_factor, weight, batch)
         cosine = (picked * truth).sum(1) / kappa
-        present = batch.mask > 0
+        present = batch.measured > 0
         columns.append((kappa[present], cosine[present], batch.centric[present]))
     kappa, cosine, centric = (torch.cat(column) for column in zip(*columns, strict=True))
     return PhaseErrors(kappa, cosine, centric)

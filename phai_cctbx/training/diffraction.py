@@ -16,7 +16,7 @@ from torch import Tensor
 
 from phai_cctbx.network.fourier import symmetrised_waves
 from phai_cctbx.network.frame import Frame, describe, pad, stack
-from phai_cctbx.network.normalisation import normalised_amplitudes
+from phai_cctbx.network.normalisation import NOT_MEASURED, normalised_amplitudes
 from phai_cctbx.network.reflections import d_star, indices_to, unique_reflections
 from phai_cctbx.network.space_groups import space_group
 from phai_cctbx.training.crystals import Crystal, equal_edges, orthogonalisation
@@ -43,6 +43,9 @@ class Experiment:
         Electrons that a bond moves, per unit of the difference in electronegativity: `polarised`.
     overloads : float
         Largest share of reflections absent because the detector was saturated.
+    fills_in : bool
+        Whether the network is shown absent reflections as well, without an amplitude
+        (`NOT_MEASURED`), and learns to phase them.
     """
 
     d_min: tuple[float, float] = (1.8, 2.3)
@@ -51,6 +54,7 @@ class Experiment:
     strain: float = 0.03
     polarity: float = 0.0
     overloads: float = 0.15
+    fills_in: bool = True
 
 
 #: Share of the crystals that were measured for too long: up to `Experiment.overloads` of their
@@ -84,11 +88,24 @@ class Batch(Frame):
 
 @dataclass(frozen=True)
 class Diffraction:
-    """Input and truth of a batch: e_value (b, n), phase factor (b, k, n), basis (b, k*n, g)."""
+    """Input and truth of a batch.
+
+    Attributes
+    ----------
+    batch : Batch
+    e_value, f_sq : Tensor, shape (b, n)
+        |E| (`NOT_MEASURED` where there is none) and F^2 (0 where there is none) as measured.
+    f_sq_all : Tensor, shape (b, n)
+        F^2 of all reflections, those without a measured amplitude as well.
+    phase_factor : Tensor, shape (b, k, n)
+        The truth.
+    basis : Tensor, shape (b, k * n, g)
+    """
 
     batch: Batch
     e_value: Tensor
     f_sq: Tensor
+    f_sq_all: Tensor
     phase_factor: Tensor
     basis: Tensor
 
@@ -127,9 +144,11 @@ def collate(
         hkl, inverse_d = hkl[inside], inverse_d[inside]
         share_missing = max(0.0, rng.uniform(-COMPLETE_SHARE, 1.0 - COMPLETE_SHARE))
         share_missing *= experiment.missing / (1.0 - COMPLETE_SHARE)
-        hkl = hkl[measured(hkl, inverse_d, share_missing, rng)]
+        present = measured(hkl, inverse_d, share_missing, rng)
+        if not experiment.fills_in:
+            hkl, present = hkl[present], present[present]
         described.append(
-            describe(crystal.number, crystal.unit_cell, hkl, d_min, grid_points_per_d_min)
+            describe(crystal.number, crystal.unit_cell, hkl, d_min, grid_points_per_d_min, present)
         )
     atoms = {
         "sites": [c.sites.astype(np.float32) for c in crystals],
@@ -230,9 +249,10 @@ def overloaded(
         return torch.rand(shape, generator=generator, device=device)
 
     share = largest_share * uniform(b, 1).square() * (uniform(b, 1) < OVERLOADED_SHARE)
-    n_lost = torch.round(share * batch.mask.sum(1, keepdim=True))
+    n_lost = torch.round(share * batch.measured.sum(1, keepdim=True))
     spread = OVERLOAD_SPREAD * torch.randn(b, n, generator=generator, device=device)
     intensity = 2.0 * torch.log(amplitude + 1e-6) - torch.log(batch.d_star + 1e-6) + spread
+    intensity = torch.where(batch.measured > 0, intensity, torch.full_like(intensity, -math.inf))
     rank = intensity.argsort(1, descending=True).argsort(1)
     return rank < n_lost
 
@@ -251,8 +271,10 @@ def diffract(batch: Batch, experiment: Experiment, generator: torch.Generator) -
     amplitude = torch.sqrt(f_calc.square().sum(1))
     if experiment.overloads > 0.0:
         lost = overloaded(amplitude, batch, experiment.overloads, generator)
-        batch = replace(batch, mask=batch.mask * ~lost)
-        amplitude, f_calc = amplitude * batch.mask, f_calc * batch.mask[:, None]
+        batch = replace(batch, measured=batch.measured * ~lost)
+        if not experiment.fills_in:
+            batch = replace(batch, mask=batch.measured)
+            amplitude, f_calc = amplitude * batch.mask, f_calc * batch.mask[:, None]
     device = amplitude.device
     level = experiment.noise * torch.rand(len(amplitude), 1, generator=generator, device=device)
     error = torch.randn(amplitude.shape, generator=generator, device=device)
@@ -261,11 +283,12 @@ def diffract(batch: Batch, experiment: Experiment, generator: torch.Generator) -
     )
     # relative errors, and a floor that weak reflections share
     f_obs = (amplitude * (1.0 + level * error) + 0.3 * level * typical * error.flip(1)).abs()
-    e_value = normalised_amplitudes(f_obs, batch.d_star, batch.epsilon, batch.mask)
+    e_value = normalised_amplitudes(f_obs, batch.d_star, batch.epsilon, batch.measured)
     return Diffraction(
         batch=batch,
-        e_value=e_value,
-        f_sq=f_obs.square() * batch.mask,
+        e_value=e_value + NOT_MEASURED * (batch.mask - batch.measured),
+        f_sq=f_obs.square() * batch.measured,
+        f_sq_all=f_obs.square() * batch.mask,
         phase_factor=f_calc / amplitude.clamp(min=1e-6)[:, None],
         basis=batch.basis(),
     )

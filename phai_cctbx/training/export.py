@@ -48,7 +48,9 @@ def export(
     model = FourierOperator(config)
     model.load_state_dict(state["average"])
     model.eval()
-    experiment = Experiment(**dict(state["experiment"], d_min=tuple(state["experiment"]["d_min"])))
+    # a checkpoint that says nothing of absent reflections was trained without them
+    saved = {"fills_in": False, **state["experiment"]}
+    experiment = Experiment(**dict(saved, d_min=tuple(saved["d_min"])))
     if calibration is not None:
         kappa_scale = _measured_scales(model, calibration, experiment, config)
     metadata = ModelMetadata(
@@ -58,6 +60,7 @@ def export(
         grid_points_per_d_min=config.grid_points_per_d_min,
         groups=tuple(state["groups"]),
         kappa_scale=kappa_scale,
+        fills_in=experiment.fills_in,
         training={
             "seed": state["seed"],
             "steps": state["step"],

@@ -2,7 +2,8 @@
 
 Minus the log likelihood of the true phases, on the origin and hand that fit
 best, under the von Mises (acentric) or two-valued (centric) distributions that
-the network gives; each reflection weighs as its amplitude times the root of its multiplicity.
+the network gives; each reflection weighs as its amplitude times the root of its multiplicity,
+those without a measured amplitude as they would if they had been measured.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def phase_loss(output: Tensor, diffraction: Diffraction) -> Tensor:
     diffraction : Diffraction
     """
     batch = diffraction.batch
-    weight = (diffraction.f_sq * batch.multiplicity + 1e-12).sqrt() * batch.mask
+    weight = (diffraction.f_sq_all * batch.multiplicity + 1e-12).sqrt() * batch.mask
     weight = weight / weight.sum(1, keepdim=True)
     truth = align(output.float(), diffraction.phase_factor, weight, batch)
     kappa = modulus(output)

@@ -77,6 +77,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--final-share", type=float, default=schedule.final_share)
     p.add_argument("--channels", type=int, default=config.channels)
     p.add_argument("--layers", type=int, default=config.layers)
+    p.add_argument("--grid-points-per-d-min", type=float, default=config.grid_points_per_d_min)
+    p.add_argument("--chain-passes", type=int, default=schedule.chain_passes)
     p.add_argument("--d-min", type=float, nargs=2, default=experiment.d_min)
     p.add_argument("--missing", type=float, default=experiment.missing)
     p.add_argument("--noise", type=float, default=experiment.noise)
@@ -88,6 +90,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--weights", type=Path, help="model file whose weights a new training begins at")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--mixed-precision", action="store_true", help="bfloat16 on a CPU too")
     p.add_argument("--workers", type=int, default=0, help="processes that prepare batches")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return p
@@ -106,6 +109,7 @@ def main(arguments: list[str] | None = None) -> None:
         scalars=options.channels,
         hidden=2 * options.channels,
         layers=options.layers,
+        grid_points_per_d_min=options.grid_points_per_d_min,
     )
     trainer = Trainer(
         config,
@@ -114,7 +118,10 @@ def main(arguments: list[str] | None = None) -> None:
             tuple(options.d_min), options.missing, options.noise,
             polarity=options.polarity, overloads=options.overloads,
         ),  # fmt: skip
-        Schedule(options.minutes, options.learning_rate, final_share=options.final_share),
+        Schedule(
+            options.minutes, options.learning_rate, final_share=options.final_share,
+            chain_passes=options.chain_passes, mixed_precision=options.mixed_precision,
+        ),  # fmt: skip
         options.seed,
         device,
         options.checkpoint,

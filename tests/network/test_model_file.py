@@ -9,12 +9,16 @@ import phai_cctbx  # noqa: F401  (Boost before torch)
 torch = pytest.importorskip("torch")
 
 from phai_cctbx.network.model_file import (  # noqa: E402
+    ARCHITECTURE,
+    CONTRACT,
     METADATA_NAME,
     ModelFileError,
     ModelMetadata,
     load_model,
+    read_model_file,
     save_model,
     weights_digest,
+    write_model_file,
 )
 from phai_cctbx.network.operator import FourierOperator, OperatorConfig  # noqa: E402
 
@@ -40,6 +44,18 @@ def test_round_trip(model_file):
     assert metadata.sha256 == weights_digest(original) == weights_digest(model)
     for name, tensor in original.state_dict().items():
         torch.testing.assert_close(model.state_dict()[name], tensor.half().float())
+
+
+def test_files_that_say_nothing_of_absent_reflections_know_none(model_file):
+    _, stored = read_model_file(model_file, ARCHITECTURE, CONTRACT)
+    del stored["fills_in"]
+    old = model_file.with_name("old.pt")
+    write_model_file(FourierOperator(SMALL).half(), stored, old)
+    with pytest.raises(ModelFileError, match="weights"):
+        load_model(old)
+    torch.manual_seed(0)
+    write_model_file(FourierOperator(SMALL).half(), stored, old)
+    assert load_model(old)[1].fills_in is False
 
 
 def test_saving_leaves_the_model_alone(tmp_path):

@@ -1,5 +1,7 @@
 """The neural phaser: whatever describes the crystal, the same answer; honest confidence."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,8 @@ from cctbx import crystal, miller, sgtbx, xray
 from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
+from phai_cctbx.network.normalisation import NOT_MEASURED
+from phai_cctbx.network.recycling import N_LAST, anneal
 from phai_cctbx.phasing import neural
 from phai_cctbx.phasing.neural import BUNDLED_MODEL, NeuralPhaser, default_starts
 from phai_cctbx.phasing.scoring import score_r
@@ -67,12 +71,60 @@ def test_phases_obey_the_symmetry(result):
     assert np.abs(deviation[np.abs(phased.data().as_numpy_array()) > 1e-6]).max() < 1e-6
 
 
+def test_a_model_that_fills_in_is_shown_what_is_missing(f_calc):
+    """The answer is of the measured reflections alone; those between them take part."""
+    phaser = NeuralPhaser(n_starts=4, n_passes=2)
+    shown = []
+    network = phaser.model
+
+    def one_pass(*arguments):
+        shown.append(arguments[0])
+        return network(*arguments)
+
+    phaser.model, phaser.metadata = one_pass, replace(phaser.metadata, fills_in=True)
+    data = abs(f_calc)
+    incomplete = data.select(flex.random_double(data.size()) > 0.3)
+    result = phaser(incomplete)
+    assert result.f_phased.size() == result.confidence.size() == incomplete.size()
+    n_absent = incomplete.complete_set().size() - incomplete.size()
+    e_value = shown[0][0]
+    assert (e_value == NOT_MEASURED).sum() == n_absent > 0
+    assert len(e_value) == incomplete.size() + n_absent
+    phaser.metadata = replace(phaser.metadata, fills_in=False)
+    phaser(incomplete)
+    assert shown[-1].shape[1] == incomplete.size() and (shown[-1] >= 0.0).all()
+
+
 @pytest.mark.parametrize(("certain", "n_made"), [(0.9, 4), (1.0, 12)])
 def test_a_start_that_is_certain_ends_the_search(f_calc, monkeypatch, certain, n_made):
     monkeypatch.setattr(neural, "enough_agree", lambda *_: False)
     monkeypatch.setattr(neural, "CERTAIN", certain)
     found = NeuralPhaser(seed=1, n_starts=12)(abs(f_calc))
     assert found.figures_of_merit["n_starts"] == n_made
+
+
+def test_an_anneal_ends_where_nothing_is_left_to_be_found():
+    """Passes until it has settled, then the last ones from expected values."""
+    centric = torch.ones(1, 3, dtype=torch.bool)
+    n_made = []
+
+    def one_pass(start):
+        n_made.append(start)
+        return torch.full((1, 1, 3), 2.0)
+
+    def settled(output):
+        return len(n_made) == 5
+
+    generator = torch.Generator().manual_seed(0)
+    start, mask = torch.ones(1, 1, 3), torch.ones(1, 3)
+    anneal(one_pass, start, centric, mask, 24, generator, settled)
+    assert len(n_made) == 5 + N_LAST
+    expected = torch.full((1, 1, 3), np.tanh(2.0), dtype=torch.float32)
+    for start in n_made[5:]:
+        torch.testing.assert_close(start, expected)
+    n_made.clear()
+    anneal(one_pass, start, centric, mask, 24, generator)
+    assert len(n_made) == 24
 
 
 @pytest.mark.parametrize(("sure", "n_made"), [(0.9, 4), (1.0, 12)])
@@ -93,10 +145,10 @@ def test_who_is_asked_sees_new_solutions_and_ends_the_search(f_calc, monkeypatch
         assert guess.f_phased.size() == f_calc.size()
         return len(asked) == 3
 
-    found = NeuralPhaser(seed=1, n_starts=64, n_passes=2, enough=enough)(abs(f_calc))
-    # after 8, 16 and 32
-    assert asked == [8, 8, 16]
-    assert found.figures_of_merit["n_starts"] == 32
+    found = NeuralPhaser(seed=1, n_starts=96, n_passes=2, enough=enough)(abs(f_calc))
+    # after 16, 32 and 64
+    assert asked == [16, 16, 32]
+    assert found.figures_of_merit["n_starts"] == 64
 
 
 def test_a_shaken_solution_is_believed_no_less(f_calc, result, monkeypatch):

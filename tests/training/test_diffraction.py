@@ -1,5 +1,7 @@
 """Structure factors and normalised amplitudes of artificial crystals, against cctbx."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from cctbx import crystal, miller, sgtbx, xray  # noqa: E402
 from cctbx.array_family import flex  # noqa: E402
 
 from phai_cctbx.network.alignment import map_correlation  # noqa: E402
+from phai_cctbx.network.normalisation import NOT_MEASURED  # noqa: E402
 from phai_cctbx.training.crystals import Crystal  # noqa: E402
 from phai_cctbx.training.diffraction import (  # noqa: E402
     CALCULATED_2A,
@@ -93,12 +96,35 @@ def test_overloads_are_the_strongest_reflections():
     batch = collate([artificial(14)] * 200, CALCULATED_2A, 3.0, np.random.default_rng(0))
     saturated = Experiment((2.0, 2.0), missing=0.0, noise=0.0, strain=0.0, overloads=0.15)
     found = diffract(batch, saturated, torch.Generator().manual_seed(0))
-    lost = batch.mask.bool() & ~found.batch.mask.bool()
+    lost = batch.mask.bool() & ~found.batch.measured.bool()
     share = lost.sum(1) / batch.mask.sum(1)
     assert 0.5 < (share == 0.0).float().mean() < 0.9 and 0.1 < share.max() < 0.16
     amplitude = structure_factors(batch).square().sum(1).sqrt()
     assert amplitude[lost].mean() > 1.5 * amplitude[batch.mask.bool()].mean()
-    assert found.e_value[lost].abs().max() == found.f_sq[lost].abs().max() == 0.0
+    assert (found.e_value[lost] == NOT_MEASURED).all() and found.f_sq[lost].abs().max() == 0.0
+    gone = diffract(batch, replace(saturated, fills_in=False), torch.Generator().manual_seed(0))
+    assert torch.equal(gone.batch.mask, gone.batch.measured)
+    assert torch.equal(gone.batch.measured, found.batch.measured)
+    assert gone.e_value[lost].abs().max() == gone.f_sq_all[lost].abs().max() == 0.0
+
+
+def test_absent_reflections_take_part_without_an_amplitude():
+    incomplete = Experiment((2.0, 2.0), missing=0.4, noise=0.0, strain=0.0, overloads=0.0)
+    crystals = [artificial(14)] * 40
+    batch = collate(crystals, incomplete, 3.0, np.random.default_rng(0))
+    complete = collate(crystals, CALCULATED_2A, 3.0, np.random.default_rng(0))
+    assert torch.equal(batch.hkl, complete.hkl) and torch.equal(batch.mask, complete.mask)
+    share = 1.0 - batch.measured.sum(1) / batch.mask.sum(1)
+    assert share.max() > 0.3 and (share == 0.0).any()
+    found = diffract(batch, incomplete, torch.Generator().manual_seed(0))
+    absent = batch.mask.bool() & ~batch.measured.bool()
+    assert (found.e_value[absent] == NOT_MEASURED).all() and (found.f_sq[absent] == 0.0).all()
+    true = structure_factors(complete).square().sum(1)
+    torch.testing.assert_close(found.f_sq_all, true, rtol=1e-4, atol=1e-4)
+    present = batch.measured.bool()
+    assert (found.e_value[present] > 0.0).all()
+    mean_square = (found.e_value.square() * present).sum(1) / present.sum(1)
+    torch.testing.assert_close(mean_square, torch.ones(len(mean_square)), atol=0.05, rtol=0.0)
 
 
 def test_noise_moves_amplitudes_as_asked():
