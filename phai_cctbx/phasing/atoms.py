@@ -439,24 +439,16 @@ def refine(target: AtomTarget, sites: Tensor, n_steps: int) -> list[_Refined]:
     sites = sites.clone().requires_grad_()
     log_weight = torch.zeros(sites.shape[:2], requires_grad=True)
     u_iso = torch.full((len(sites),), U_ISO, requires_grad=True)
-    optimiser = torch.optim.Adam(
-        [
-            {"params": [sites], "lr": RATE_SITES},
-            {"params": [log_weight], "lr": RATE_WEIGHTS},
-            {"params": [u_iso], "lr": RATE_U},
-        ],
-        betas=(0.9, 0.99),
-    )
+    optimiser = _Adam(sites, log_weight, u_iso)
     for step in range(n_steps):
-        left = 1.0 - step / n_steps
-        optimiser.param_groups[0]["lr"] = RATE_SITES * left + LAST_RATE_SITES
+        rate_sites = RATE_SITES * (1.0 - step / n_steps) + LAST_RATE_SITES
         optimiser.zero_grad()
         residual = target.calculated(sites, log_weight, u_iso).residual
         restraint = WEIGHT_RESTRAINT * log_weight.square().mean(1)
         (residual + restraint).sum().backward()
         with torch.no_grad():
             sites.grad += GEOMETRY_WEIGHT * target.geometry(sites, ends=False)[1]
-        optimiser.step()
+        optimiser.step(rate_sites, RATE_WEIGHTS, RATE_U)
         with torch.no_grad():
             sites.copy_(target.on_positions(sites))
             u_iso.clamp_(*U_RANGE)
@@ -473,6 +465,35 @@ def refine(target: AtomTarget, sites: Tensor, n_steps: int) -> list[_Refined]:
             calculated.f_calc, loss.tolist(), calculated.r1.tolist(), strict=True
         )
     ]
+
+
+class _Adam:
+    """Adam (Kingma & Ba, ICLR 2015, algorithm 1); the import of that of torch takes seconds."""
+
+    MEAN_DECAY, SQUARE_DECAY, EPSILON = 0.9, 0.99, 1e-8
+
+    def __init__(self, *parameters: Tensor):
+        self.parameters = parameters
+        self.means = [torch.zeros_like(p) for p in parameters]
+        self.squares = [torch.zeros_like(p) for p in parameters]
+        self.n_steps = 0
+
+    def zero_grad(self) -> None:
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self, *rates: float) -> None:
+        """One step, with a rate for each parameter."""
+        self.n_steps += 1
+        of_mean = 1.0 - self.MEAN_DECAY**self.n_steps
+        of_square = 1.0 - self.SQUARE_DECAY**self.n_steps
+        for p, mean, square, rate in zip(
+            self.parameters, self.means, self.squares, rates, strict=True
+        ):
+            mean.lerp_(p.grad, 1.0 - self.MEAN_DECAY)
+            square.lerp_(p.grad.square(), 1.0 - self.SQUARE_DECAY)
+            p -= rate * (mean / of_mean) / ((square / of_square).sqrt() + self.EPSILON)
 
 
 def within(f_obs: miller.array, d_min: float) -> miller.array:

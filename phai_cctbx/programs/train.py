@@ -159,7 +159,7 @@ device = None
         torch.set_num_threads(p.threads or torch.get_num_threads())
         kind = p.device or ("cuda" if torch.cuda.is_available() else "cpu")
         processes = join_processes(kind)
-        config, weights, kappa_scale = self._initial()
+        config, weights, kappa_scale, fills_in = self._initial()
         if p.structures is not None:
             pools = _Structures(
                 read_structures(Path(p.structures)), p.batch_budget, p.largest_batch
@@ -174,8 +174,9 @@ device = None
                 config,
                 pools,
                 Experiment(
-                    tuple(p.d_min), p.missing, p.noise, polarity=p.polarity, overloads=p.overloads
-                ),
+                    tuple(p.d_min), p.missing, p.noise, polarity=p.polarity, overloads=p.overloads,
+                    fills_in=fills_in,
+                ),  # fmt: skip
                 Schedule(p.minutes, p.learning_rate),
                 p.seed,
                 processes.device(kind),
@@ -208,13 +209,14 @@ device = None
         self.logger.write(f"Model written: {p.model}\n")
 
     def _initial(self):
-        """Configuration, weights (None: random) and kappa scales to start from."""
+        """Configuration, weights (None: random) and kappa scales to start from, and whether absent
+        reflections take part: as in the model that is gone on with."""
         p = self.params
         if p.init is None:
             config = OperatorConfig(
                 channels=p.channels, scalars=p.channels, hidden=2 * p.channels, layers=p.layers
             )
-            return config, None, (1.0, 1.0)
+            return config, None, (1.0, 1.0), True
         path = BUNDLED_MODEL if p.init == BUNDLED else Path(p.init)
         try:
             model, metadata = load_model(path)
@@ -223,7 +225,7 @@ device = None
         if "config" not in metadata.training:
             raise Sorry(f"init={p.init}: does not say how it was built, so it cannot be trained.")
         config = OperatorConfig(**metadata.training["config"])
-        return config, model.state_dict(), metadata.kappa_scale
+        return config, model.state_dict(), metadata.kappa_scale, metadata.fills_in
 
     def get_results(self):
         """Nothing beside the files."""

@@ -7,10 +7,12 @@ from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
 from phai_cctbx.phasing import atoms
-from phai_cctbx.phasing.atoms import AtomPhaser, suits
+from phai_cctbx.phasing.atoms import AtomPhaser, _Adam, suits
 from phai_cctbx.phasing.auto import AutoPhaser, make_phaser
 from phai_cctbx.phasing.result import PhasingResult
 from phai_cctbx.phasing.scoring import score_r
+
+torch = pytest.importorskip("torch")
 
 COMPOSITION = {"C": 12, "O": 8, "N": 4, "H": 20}
 
@@ -218,3 +220,17 @@ def test_atoms_take_the_place_of_a_network_that_cannot_be_used(glycolamide, monk
     result = AutoPhaser(composition=without_hydrogens(COMPOSITION))(f_obs)
     assert result.strategy == "atoms"
     assert score_r(result.f_phased, f_calc).r > 0.95
+
+
+def test_adam_is_that_of_torch():
+    start = torch.tensor([0.3, -1.2, 2.0])
+    ours, theirs = start.clone().requires_grad_(), start.clone().requires_grad_()
+    small, reference = _Adam(ours), torch.optim.Adam([theirs], lr=0.02, betas=(0.9, 0.99))
+    for _ in range(50):
+        for parameter, optimiser in ((ours, small), (theirs, reference)):
+            optimiser.zero_grad()
+            (parameter - 1.0).pow(4).sum().backward()
+        small.step(0.02)
+        reference.step()
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    assert (ours - start).abs().min() > 0.1
