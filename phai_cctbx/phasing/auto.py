@@ -39,7 +39,7 @@ FURTHER_STARTS_COST = 80_000
 SURE = 0.92
 #: Within this range of expected r, atoms in the map of the network's answer are asked about it:
 #: they better it, or they deny it, and below `UNDENIABLE` it is then doubted.
-JUDGED_EXPECTED_R, UNDENIABLE = (0.6, 0.98), 0.95
+JUDGED_EXPECTED_R, UNDENIABLE = (0.6, 0.99), 0.95
 #: Maps of more atoms than can be found from nothing are worth a look beyond this expected r.
 WORTH_A_LOOK = 0.5
 #: How often atoms cannot be found in a right map, for instance because more of them are on special

@@ -63,6 +63,9 @@ SURE_TOGETHER = 0.98
 #: A single start with this expected r needs no other to confirm it: on real structures of groups
 #: that a model was trained on, all solutions beyond 0.95 were right (see the model card).
 CERTAIN = 0.99
+#: A start with this expected r on its way has nothing left to find: its anneal ends. Where less is
+#: expected, with many missing reflections, a map that is nearly right still becomes right.
+SETTLED = 0.995
 #: Fewer reflections than this are no phase problem.
 FEWEST_REFLECTIONS = 3
 #: A reflection at the very limit belongs to it, A.
@@ -267,7 +270,7 @@ class NeuralPhaser:
             n = min(STARTS_AT_ONCE, n_most - done)
             start = problem.frame.repeat(n).random_start(generator)
             output, confidence = self._annealed(
-                problem, start, self.n_passes, generator, partial(self._one_is_certain, problem)
+                problem, start, self.n_passes, generator, partial(self._settled, problem)
             )
             outputs = torch.cat([outputs, output]) if done else output
             confidences = torch.cat([confidences, confidence])
@@ -347,16 +350,15 @@ class NeuralPhaser:
         expected = self._confidence(problem, self._calibrated(outputs, problem.frame.centric))
         return expected * (self._group_number(problem.f_obs) in self.metadata.groups)
 
-    def _one_is_certain(self, problem: _Problem, outputs: torch.Tensor) -> bool:
-        """Whether one of the outputs needs no confirmation."""
-        return self._expected_r(problem, outputs).max().item() > CERTAIN
+    def _settled(self, problem: _Problem, outputs: torch.Tensor) -> bool:
+        """Whether one of the outputs will hardly become better."""
+        return self._expected_r(problem, outputs).max().item() > SETTLED
 
     def _certain(self, problem: _Problem, outputs: torch.Tensor) -> bool:
         """Whether one of the outputs needs no confirmation, or has found one among the others."""
-        return self._one_is_certain(problem, outputs) or enough_agree(
-            self._expected_r(problem, outputs).numpy(),
-            self._agreement(problem, outputs),
-            SURE_TOGETHER,
+        expected = self._expected_r(problem, outputs)
+        return expected.max().item() > CERTAIN or enough_agree(
+            expected.numpy(), self._agreement(problem, outputs), SURE_TOGETHER
         )
 
     @staticmethod
