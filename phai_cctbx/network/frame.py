@@ -16,6 +16,7 @@ from torch import Tensor
 from phai_cctbx.network.expectation import random_phase_factor
 from phai_cctbx.network.fourier import basis_norm, half_operations, symmetrised_waves
 from phai_cctbx.network.grid import asymmetric_unit_points, grid_size
+from phai_cctbx.network.normalisation import NOT_MEASURED, normalised_amplitudes
 from phai_cctbx.network.reflections import d_star, direct_metric, reflection_symmetry
 from phai_cctbx.network.space_groups import SpaceGroup, space_group
 
@@ -83,6 +84,12 @@ class Frame:
         )
         norm = basis_norm(self.epsilon * self.mask, self.centric, self.n_operations)
         return (waves * norm[:, None, :, None]).flatten(1, 2)
+
+    def shown_amplitudes(self, f_obs: Tensor) -> Tensor:
+        """|E| as a network is shown it, `NOT_MEASURED` where there is none, from amplitudes on any
+        scale; both (b, n)."""
+        e_value = normalised_amplitudes(f_obs, self.d_star, self.epsilon, self.measured)
+        return e_value + NOT_MEASURED * (self.mask - self.measured)
 
     def random_start(self, generator: torch.Generator) -> Tensor:
         """Random phase factors that obey the group's restrictions, (b, k, n)."""

@@ -46,7 +46,7 @@ def anneal(
     mask: Tensor,
     n_passes: int,
     generator: torch.Generator,
-    settled: Callable[[Tensor], bool] = lambda output: False,
+    settled: Callable[[Tensor], bool] | None = None,
 ) -> Tensor:
     """kappa exp(i phase) after `n_passes` passes from randomly drawn phases, the last few from
     expected values; `centric` and `mask` as of `FourierOperator`. Once `settled` says of an output
@@ -55,7 +55,7 @@ def anneal(
     n_drawn = n_passes - n_last
     for i in range(n_drawn):
         output = one_pass(start)
-        if settled(output):
+        if settled is not None and settled(output):
             start = expected_phase_factor(output, centric)
             break
         sharpness = FIRST_SHARPNESS * (LAST_SHARPNESS / FIRST_SHARPNESS) ** (i / n_drawn)

@@ -20,14 +20,12 @@ import torch
 
 # cctbx
 from cctbx import miller
-from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
 from phai_cctbx.network.alignment import map_correlation
 from phai_cctbx.network.expectation import expected_cosine, modulus, sampled_phase_factor
 from phai_cctbx.network.frame import Frame, describe, stack
 from phai_cctbx.network.model_file import load_model
-from phai_cctbx.network.normalisation import NOT_MEASURED, normalised_amplitudes
 from phai_cctbx.network.recycling import anneal, mean_confidence
 from phai_cctbx.network.threads import one_thread
 from phai_cctbx.phasing.normalisation import to_reference_setting, unique_amplitudes
@@ -82,9 +80,11 @@ MAP_MEMORY, BYTES_PER_POINT = 5e8, 1500.0
 @dataclass(frozen=True)
 class _Problem:
     """One crystal in the reference setting, ready for the network: the reflections of `f_obs`, and
-    behind them, where the model fills in, those that were not measured."""
+    behind them, where the model fills in, those that were not measured. `is_trained_on` says
+    whether the model was trained on its space group."""
 
     f_obs: miller.array
+    is_trained_on: bool
     frame: Frame
     basis: torch.Tensor
     e_value: torch.Tensor
@@ -229,18 +229,17 @@ class NeuralPhaser:
         return wanted - RESOLUTION_TOLERANCE
 
     def _problem(self, f_obs: miller.array) -> _Problem:
-        number = self._group_number(f_obs)
-        if number not in self.metadata.groups:
+        number = f_obs.space_group_info().type().number()
+        is_trained_on = number in self.metadata.groups
+        if not is_trained_on:
             logger.warning(
                 "the model was not trained on %s: its confidence is not calibrated there",
                 f_obs.space_group_info(),
             )
-        indices, amplitude = f_obs.indices().deep_copy(), f_obs.data().deep_copy()
+        indices = f_obs.indices()
         if self.metadata.fills_in:
             absent = f_obs.complete_set(d_min=f_obs.d_min()).lone_set(f_obs)
-            absent = absent.sort(by_value="packed_indices")
-            indices.extend(absent.indices())
-            amplitude.extend(flex.double(absent.size(), 0.0))
+            indices = indices.concatenate(absent.sort(by_value="packed_indices").indices())
         hkl = indices.as_vec3_double().as_numpy_array().round().astype(int)
         unit_cell = np.array(f_obs.unit_cell().parameters())
         described = describe(
@@ -248,10 +247,12 @@ class NeuralPhaser:
             measured=np.arange(len(hkl)) < f_obs.size(),
         )  # fmt: skip
         frame = Frame(**stack([described]))
-        amplitude = torch.tensor(amplitude.as_numpy_array(), dtype=torch.float32)[None]
-        e_value = normalised_amplitudes(amplitude, frame.d_star, frame.epsilon, frame.measured)
-        e_value = e_value + NOT_MEASURED * (frame.mask - frame.measured)
-        return _Problem(f_obs, frame, frame.basis(), e_value, amplitude.square())
+        amplitude = torch.zeros(1, len(hkl))
+        amplitude[0, : f_obs.size()] = torch.tensor(f_obs.data().as_numpy_array())
+        e_value = frame.shown_amplitudes(amplitude)
+        return _Problem(
+            f_obs, is_trained_on, frame, frame.basis(), e_value, amplitude.square()
+        )
 
     @torch.inference_mode()
     def _search(
@@ -316,7 +317,7 @@ class NeuralPhaser:
         start: torch.Tensor,
         n_passes: int,
         generator: torch.Generator,
-        settled: Callable[[torch.Tensor], bool] = lambda output: False,
+        settled: Callable[[torch.Tensor], bool] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Outputs (s, k, n) of anneals from some starts (s, k, n), and their confidences (s,)."""
         n_points = problem.frame.points.shape[1]
@@ -348,7 +349,7 @@ class NeuralPhaser:
     def _expected_r(self, problem: _Problem, outputs: torch.Tensor) -> torch.Tensor:
         """Calibrated confidences (s,); zero where confidence is untested."""
         expected = self._confidence(problem, self._calibrated(outputs, problem.frame.centric))
-        return expected * (self._group_number(problem.f_obs) in self.metadata.groups)
+        return expected * problem.is_trained_on
 
     def _settled(self, problem: _Problem, outputs: torch.Tensor) -> bool:
         """Whether one of the outputs will hardly become better."""
@@ -360,10 +361,6 @@ class NeuralPhaser:
         return expected.max().item() > CERTAIN or enough_agree(
             expected.numpy(), self._agreement(problem, outputs), SURE_TOGETHER
         )
-
-    @staticmethod
-    def _group_number(f_obs: miller.array) -> int:
-        return f_obs.space_group_info().type().number()
 
     def _calibrated(self, output: torch.Tensor, centric: torch.Tensor) -> torch.Tensor:
         of_centric, of_acentric = self.metadata.kappa_scale

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from phai_cctbx.network.fourier import symmetrised_waves
 from phai_cctbx.network.frame import Frame, describe, pad, stack
-from phai_cctbx.network.normalisation import NOT_MEASURED, normalised_amplitudes
 from phai_cctbx.network.reflections import d_star, indices_to, unique_reflections
 from phai_cctbx.network.space_groups import space_group
 from phai_cctbx.training.crystals import Crystal, equal_edges, orthogonalisation
@@ -93,8 +92,8 @@ class Diffraction:
     Attributes
     ----------
     batch : Batch
-    e_value, f_sq : Tensor, shape (b, n)
-        |E| (`NOT_MEASURED` where there is none) and F^2 (0 where there is none) as measured.
+    e_value : Tensor, shape (b, n)
+        As the network is shown it.
     f_sq_all : Tensor, shape (b, n)
         F^2 of all reflections, those without a measured amplitude as well.
     phase_factor : Tensor, shape (b, k, n)
@@ -104,10 +103,14 @@ class Diffraction:
 
     batch: Batch
     e_value: Tensor
-    f_sq: Tensor
     f_sq_all: Tensor
     phase_factor: Tensor
     basis: Tensor
+
+    @property
+    def f_sq(self) -> Tensor:
+        """F^2 as measured, 0 where there is none, (b, n)."""
+        return self.f_sq_all * self.batch.measured
 
     def one_pass(self, model: torch.nn.Module, start: Tensor) -> Tensor:
         """kappa exp(i phase) that a network makes of a start, both (b, k, n)."""
@@ -283,11 +286,9 @@ def diffract(batch: Batch, experiment: Experiment, generator: torch.Generator) -
     )
     # relative errors, and a floor that weak reflections share
     f_obs = (amplitude * (1.0 + level * error) + 0.3 * level * typical * error.flip(1)).abs()
-    e_value = normalised_amplitudes(f_obs, batch.d_star, batch.epsilon, batch.measured)
     return Diffraction(
         batch=batch,
-        e_value=e_value + NOT_MEASURED * (batch.mask - batch.measured),
-        f_sq=f_obs.square() * batch.measured,
+        e_value=batch.shown_amplitudes(f_obs),
         f_sq_all=f_obs.square() * batch.mask,
         phase_factor=f_calc / amplitude.clamp(min=1e-6)[:, None],
         basis=batch.basis(),
