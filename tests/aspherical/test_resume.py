@@ -28,6 +28,11 @@ refine_hirshfeld(structure, f_sq, quantum, settings, sys.argv[3], wavelength=0.7
 """
 
 
+def n_stored(folder):
+    """Number of entries of the cache `folder`; it is not gone into whose jobs come and go."""
+    return len(list(folder.glob("??/*.npz")))
+
+
 def refined(structure, f_sq, quantum, settings, path):
     result = refine_hirshfeld(structure, f_sq, quantum, settings, path, wavelength=0.71073)
     return result, np.array(result.refinement.xray_structure.sites_frac())
@@ -52,11 +57,11 @@ def test_killed_run_repeats_no_finished_stage_and_ends_the_same(urea, quantum, t
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for folder in (whole, broken):
         shutil.copytree(quantum.cache.folder, folder)
-    n_before = len(list(broken.rglob("*.npz")))
+    n_before = n_stored(broken)
     easy_pickle.dump(str(tmp_path / "job"), (urea, f_sq, settings, quantum.method))
     arguments = [str(tmp_path / "job"), str(broken), str(tmp_path / "killed.tsc")]
     process = subprocess.Popen([sys.executable, "-c", RUN, *arguments])
-    while process.poll() is None and len(list(broken.rglob("??/*.npz"))) < n_before + 2:
+    while process.poll() is None and n_stored(broken) < n_before + 2:
         time.sleep(0.02)
     process.kill()
     assert process.wait() != 0, "it ended before it was killed"
