@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 
 from phai_cctbx.network.expectation import random_phase_factor
-from phai_cctbx.network.fourier import basis_norm, half_operations, symmetrised_waves
+from phai_cctbx.network.fourier import (
+    basis_norm,
+    half_operations,
+    in_places,
+    parity,
+    places_by_parity,
+    symmetrised_waves,
+)
 from phai_cctbx.network.grid import asymmetric_unit_points, grid_size
 from phai_cctbx.network.normalisation import NOT_MEASURED, normalised_amplitudes
 from phai_cctbx.network.reflections import d_star, direct_metric, reflection_symmetry
@@ -25,8 +32,21 @@ POLAR_STEPS_PER_D_MIN = 3.0
 
 
 @dataclass(frozen=True)
+class Transform:
+    """Between reflections and grid points, as `FourierOperator.forward` takes it.
+
+    b crystals, s half shifts of the origin and as many classes of reflections (`parity`), the
+    largest of them with l reflections, k parts of a complex number, g grid points.
+    """
+
+    blocks: Tensor  # (b, s, k * l, g): orthonormal symmetrised Fourier basis, class by class
+    weights: Tensor  # (b, g); share of the cell; 0 pads
+    places: Tensor  # (b, n): of each reflection among the s * l; s * l for padding
+
+
+@dataclass(frozen=True)
 class Frame:
-    """Crystals of one kind (all centrosymmetric, or none), padded to one size.
+    """Crystals of one kind (`kind_of_group`), padded to one size.
 
     b crystals, k parts of a complex number (1 where centrosymmetric, else 2),
     n reflections, g grid points, m operations, q origins, p polar directions.
@@ -40,7 +60,8 @@ class Frame:
     restricted_phase: Tensor  # (b, n), radians modulo pi
     mask: Tensor  # (b, n); 0 pads
     measured: Tensor  # (b, n); 0 where there is no amplitude, and where mask is 0
-    points: Tensor  # (b, g, 3), fractional
+    parity: Tensor  # (b, n), int64: class among the half shifts
+    points: Tensor  # (b, g, 3), fractional; their copies by half shifts are not listed
     weights: Tensor  # (b, g); share of the cell; 0 pads
     rotations: Tensor  # (b, m, 3, 3); of `half_operations` where centrosymmetric
     translations: Tensor  # (b, m, 3)
@@ -56,7 +77,12 @@ class Frame:
     @property
     def centrosymmetric(self) -> bool:
         """Whether its crystals are (a batch holds one kind)."""
-        return space_group(int(self.numbers[0])).centrosymmetric
+        return kind_of_group(int(self.numbers[0]))[0]
+
+    @property
+    def n_shifts(self) -> int:
+        """s: half shifts of the origin, zero included."""
+        return kind_of_group(int(self.numbers[0]))[1]
 
     @property
     def n_parts(self) -> int:
@@ -77,13 +103,18 @@ class Frame:
             },
         )
 
-    def basis(self) -> Tensor:
-        """Orthonormal symmetrised Fourier basis at the grid points, (b, k * n, g)."""
-        waves = symmetrised_waves(
-            self.hkl, self.points, self.rotations, self.translations, self.centrosymmetric
-        )
+    def transform(self) -> Transform:
+        """What takes the reflections to the grid points and back."""
+        s = self.n_shifts
+        places, length = places_by_parity(self.parity, self.mask, s)
+        hkl = in_places(self.hkl, places, s * length)
         norm = basis_norm(self.epsilon * self.mask, self.centric, self.n_operations)
-        return (waves * norm[:, None, :, None]).flatten(1, 2)
+        waves = symmetrised_waves(
+            hkl, self.points, self.rotations, self.translations, self.centrosymmetric
+        )
+        waves = waves * in_places(norm, places, s * length)[:, None, :, None]
+        blocks = waves.unflatten(2, (s, length)).transpose(1, 2).flatten(2, 3)
+        return Transform(blocks, self.weights, places)
 
     def shown_amplitudes(self, f_obs: Tensor) -> Tensor:
         """|E| as a network is shown it, `NOT_MEASURED` where there is none, from amplitudes on any
@@ -100,8 +131,15 @@ class Frame:
 #: Entries of a description that `stack` pads along their first axis.
 _PADDED = (
     "hkl", "d_star", "epsilon", "multiplicity", "centric", "restricted_phase", "mask", "measured",
-    "points", "weights", "rotations", "translations", "origins", "origin_mask",
+    "parity", "points", "weights", "rotations", "translations", "origins", "origin_mask",
 )  # fmt: skip
+
+
+def kind_of_group(number: int) -> tuple[bool, int]:
+    """Whether a space group is centrosymmetric, and its number of half shifts: crystals that are
+    alike in both may share a batch."""
+    group = space_group(number)
+    return group.centrosymmetric, len(group.half_shifts)
 
 
 def origin_candidates(group: SpaceGroup, unit_cell: np.ndarray, d_min: float) -> np.ndarray:
@@ -173,6 +211,7 @@ def describe(
     }
     described = {name: np.asarray(value, dtype=np.float32) for name, value in entries.items()}
     described["centric"] = symmetry.centric
+    described["parity"] = parity(group, hkl)
     described["numbers"] = np.asarray(number, dtype=np.int64)
     return described
 
@@ -191,11 +230,11 @@ def stack(described: list[dict[str, np.ndarray]]) -> dict[str, Tensor]:
     Raises
     ------
     ValueError
-        Where centrosymmetric and other crystals are mixed.
+        Where crystals of several kinds (`kind_of_group`) are mixed.
     """
-    kinds = {space_group(int(d["numbers"])).centrosymmetric for d in described}
+    kinds = {kind_of_group(int(d["numbers"])) for d in described}
     if len(kinds) != 1:
-        raise ValueError("centrosymmetric and non-centrosymmetric crystals in one batch")
+        raise ValueError("crystals of several kinds of space groups in one batch")
     tensors = {}
     for name in described[0]:
         arrays = [d[name] for d in described]

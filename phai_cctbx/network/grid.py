@@ -1,8 +1,10 @@
-"""Grid points of the asymmetric unit.
+"""Grid points of the asymmetric unit, up to origin shifts by half axes.
 
 A uniform grid over the cell, chosen so that the space group and its allowed
-origin shifts map it onto itself; one point of each orbit is kept, weighted by
-the size of the orbit. A mean over the cell is then a weighted sum over orbits.
+origin shifts map it onto itself. Of the points that the space group and its
+`half_shifts` map onto each other one is kept, weighted by their number. The
+kept points and their copies by all half shifts stand for the cell: its mean is
+the weighted sum over the kept points of the means over their copies.
 """
 
 from __future__ import annotations
@@ -20,16 +22,18 @@ def grid_size(group: SpaceGroup, unit_cell: np.ndarray, step: float) -> tuple[in
     Parameters
     ----------
     group : SpaceGroup
-        Its `grid_factors` are the divisors that symmetry asks for; axes that
-        symmetry exchanges (`equal_gridding`) get equal numbers.
+        Its `grid_factors` are the divisors that symmetry asks for, 2 is that of
+        axes with a half shift; axes that symmetry exchanges (`equal_gridding`)
+        get equal numbers.
     unit_cell : ndarray, shape (6,)
     step : float
         Largest distance of neighbouring points along an axis, A.
     """
     size = np.zeros(3, dtype=int)
+    halved = np.where(group.half_shifts.any(0), 2, 1)
     for first in np.unique(group.equal_gridding):
         together = group.equal_gridding == first
-        factor = int(np.lcm.reduce(group.grid_factors[together]))
+        factor = int(np.lcm.reduce([*group.grid_factors[together], *halved[together]]))
         longest = np.asarray(unit_cell)[:3][together].max()
         size[together] = factor * int(np.ceil(longest / (step * factor) - 1e-9))
     return tuple(int(n) for n in size)
@@ -37,7 +41,8 @@ def grid_size(group: SpaceGroup, unit_cell: np.ndarray, step: float) -> tuple[in
 
 @lru_cache(maxsize=4096)
 def asymmetric_unit_points(number: int, size: tuple[int, int, int]):
-    """One grid point of each orbit, and the share of the cell it stands for.
+    """One grid point of each orbit of the group and its half shifts, and the share of
+    the cell it stands for.
 
     Parameters
     ----------
@@ -65,7 +70,8 @@ def asymmetric_unit_points(number: int, size: tuple[int, int, int]):
     strides = np.array([size[1] * size[2], size[2], 1])
     representative = nodes @ strides
     scaled_rotations = group.rotations * size[:, None] / size[None, :]
-    for centring in group.centring:
+    lattice = (group.centring[:, None] + group.half_shifts).reshape(-1, 3)
+    for centring in lattice:
         for rotation, translation in zip(scaled_rotations, group.translations, strict=True):
             offset = (translation + centring) * size
             if np.abs(rotation - np.round(rotation)).max() > 1e-6 or (

@@ -1,8 +1,8 @@
 """Models as files: one self-describing TorchScript file each.
 
 A file names its architecture; one that names none holds the Fourier operator.
-Contract 1 of that: `forward(e_value, d_star, epsilon, centric, mask, start, basis,
-weights) -> kappa exp(i phase)`, shapes as of `FourierOperator.forward`; the metadata
+Contract 2 of that: `forward(e_value, d_star, epsilon, centric, mask, start, blocks,
+weights, places) -> kappa exp(i phase)`, shapes as of `FourierOperator.forward`; the metadata
 travel inside the file (`_extra_files`) as JSON.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 #: Version of what a caller may rely on: arguments, result and metadata.
-CONTRACT = 1
+CONTRACT = 2
 #: What `save_model` writes and `load_model` reads.
 ARCHITECTURE = "neural"
 METADATA_NAME = "phai_cctbx.json"

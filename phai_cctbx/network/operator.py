@@ -28,6 +28,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
+from phai_cctbx.network.fourier import in_places
+
 #: Radial basis of d*, from 0 to this (A^-1): 1/d_min of 1 A, the finest cut trained on.
 D_STAR_MAX = 1.0
 N_RADIAL = 24
@@ -79,7 +81,13 @@ class FourierLayer(nn.Module):
         self.mix_out = nn.Linear(c, c, bias=False)
 
     def forward(
-        self, x: Tensor, scalars: Tensor, basis: Tensor, weights: Tensor, mask: Tensor
+        self,
+        x: Tensor,
+        scalars: Tensor,
+        blocks: Tensor,
+        signs: Tensor,
+        weights: Tensor,
+        mask: Tensor,
     ) -> tuple[Tensor, Tensor]:
         n_parts, n_tokens = x.shape[1], x.shape[2]
         token_mask = mask[:, None, :, None]
@@ -89,13 +97,10 @@ class FourierLayer(nn.Module):
         unit = x * torch.rsqrt(x.square().sum(1, keepdim=True).mean(-1, keepdim=True) + 1e-4)
         filters = self.radial_filter(scalars)[:, None]
         coefficients = unit * filters[..., : self.channels] * token_mask
-        maps = torch.matmul(
-            basis.transpose(1, 2), coefficients.reshape(x.shape[0], n_parts * n_tokens, -1)
-        )
-        maps = self.map_mlp(maps * scale)
-        back = torch.matmul(basis, maps * weights[..., None]) / scale
-        back = back.reshape(x.shape[0], n_parts, n_tokens, -1)
-        x = x + 0.3 * back * filters[..., self.channels :] * token_mask
+        maps = self.at_points(coefficients * scale[:, None], blocks, signs)
+        maps = self.map_mlp(maps.unflatten(-1, [-1, self.channels])).flatten(-2)
+        back = self.at_reflections(maps * weights[:, None, :, None], blocks, signs, n_parts)
+        x = x + 0.3 * (back / scale[:, None]) * filters[..., self.channels :] * token_mask
 
         modulus = torch.sqrt(x.square().sum(1) + 1e-4)
         unit = x * torch.rsqrt(x.square().sum(1, keepdim=True).mean(-1, keepdim=True) + 1e-4)
@@ -110,6 +115,29 @@ class FourierLayer(nn.Module):
         mixed = self.mix_out(gates[..., : self.channels] * self.mix_in(unit))
         x = (x + mixed + 0.3 * gates[..., self.channels :] * x) * token_mask
         return x, scalars
+
+
+    def at_points(self, x: Tensor, blocks: Tensor, signs: Tensor) -> Tensor:
+        """Maps (c, s, g, starts * C) of coefficients (c * starts, k, s * l, C).
+
+        Each class of reflections at the points listed, then sums and differences of the classes
+        at the copies of these points.
+        """
+        n_crystals, n_shifts, n_waves = blocks.shape[0], blocks.shape[1], blocks.shape[2]
+        n_starts, n_parts = x.shape[0] // n_crystals, x.shape[1]
+        x = x.reshape(n_crystals, n_starts, n_parts, n_shifts, -1, self.channels)
+        x = x.permute(0, 3, 2, 4, 1, 5).reshape(n_crystals, n_shifts, n_waves, -1)
+        maps = torch.matmul(blocks.transpose(2, 3), x)
+        return torch.matmul(signs, maps.flatten(2)).reshape(maps.shape)
+
+    def at_reflections(self, maps: Tensor, blocks: Tensor, signs: Tensor, n_parts: int) -> Tensor:
+        """Coefficients of weighted maps: the transpose of `at_points`, over s."""
+        n_crystals, n_shifts = blocks.shape[0], blocks.shape[1]
+        maps = torch.matmul(signs / float(n_shifts), maps.flatten(2)).reshape(maps.shape)
+        x = torch.matmul(blocks, maps)
+        x = x.reshape(n_crystals, n_shifts, n_parts, -1, x.shape[3] // self.channels, self.channels)
+        x = x.permute(0, 4, 2, 1, 3, 5)
+        return x.reshape(x.shape[0] * x.shape[1], n_parts, -1, self.channels)
 
 
 class FourierOperator(nn.Module):
@@ -170,8 +198,9 @@ class FourierOperator(nn.Module):
         centric: Tensor,
         mask: Tensor,
         start: Tensor,
-        basis: Tensor,
+        blocks: Tensor,
         weights: Tensor,
+        places: Tensor,
     ) -> Tensor:
         """One pass.
 
@@ -185,20 +214,40 @@ class FourierOperator(nn.Module):
         start : Tensor, shape (b, k, n)
             Expected value of exp(i phase): real (and imaginary) part, modulus
             at most 1. k = 1 in centrosymmetric groups, else 2.
-        basis : Tensor, shape (b or 1, k * n, g)
-            Orthonormal symmetrised Fourier basis at the grid points.
-        weights : Tensor, shape (b or 1, g)
-            Share of the cell of each grid point.
+        blocks, weights, places : Tensor
+            Of `Transform`, of each crystal; b is a multiple of their number, and the
+            starts of one crystal stand together.
 
         Returns
         -------
         Tensor, shape (b, k, n)
             kappa exp(i phase).
         """
+        n_starts = start.shape[0] // blocks.shape[0]
+        places = places.repeat_interleave(n_starts, 0)
+        n_places = blocks.shape[1] * (blocks.shape[2] // start.shape[1])
+        e_value = in_places(e_value, places, n_places)
+        d_star = in_places(d_star, places, n_places)
+        epsilon = in_places(epsilon, places, n_places)
+        centric = in_places(centric, places, n_places)
+        mask = in_places(mask, places, n_places)
+        start = in_places(start.transpose(1, 2), places, n_places).transpose(1, 2)
+        signs = self.signs(blocks.shape[1]).to(blocks)
+
         scalars = self.embedding(self.features(e_value, d_star, epsilon, centric, mask))
         x = start[..., None] * self.start_filter(scalars)[:, None] * mask[:, None, :, None]
         for layer in self.layers:
-            x, scalars = layer(x, scalars, basis, weights, mask)
+            x, scalars = layer(x, scalars, blocks, signs, weights, mask)
         unit = x * torch.rsqrt(x.square().sum(1, keepdim=True).mean(-1, keepdim=True) + 1e-4)
         kappa = nn.functional.softplus(self.kappa_out(scalars)).transpose(1, 2)
-        return self.phase_out(unit)[..., 0] * kappa * mask[:, None]
+        output = self.phase_out(unit)[..., 0] * kappa * mask[:, None]
+        output = nn.functional.pad(output, [0, 1])
+        return output.gather(2, places[:, None].expand(-1, output.shape[1], -1))
+
+    @staticmethod
+    def signs(n_shifts: int) -> Tensor:
+        """Sign (s, s) of each class of reflections under each half shift of the origin."""
+        signs = torch.ones(1, 1)
+        while signs.shape[0] < n_shifts:
+            signs = torch.cat([torch.cat([signs, signs], 1), torch.cat([signs, -signs], 1)], 0)
+        return signs

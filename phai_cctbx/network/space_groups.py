@@ -8,6 +8,7 @@ fractional coordinates as ``x' = R x + t`` (column vectors), hence
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from pathlib import Path
 import numpy as np
 
 TABLE = Path(__file__).with_name("space_groups.json")
+#: Fractions are multiples of 1/24; a difference below this is none.
+LATTICE_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +73,25 @@ class SpaceGroup:
     def multiplicity(self) -> int:
         """Number of general positions in the cell, centring included."""
         return len(self.rotations) * len(self.centring)
+
+    @functools.cached_property
+    def half_shifts(self) -> np.ndarray:
+        """Allowed origin shifts by half axes, distinct modulo centring, zero first, (2^m, 3).
+
+        Row i is the sum of the rows 2^j of the bits j of i. A shift by s multiplies F(h) by
+        exp(2 pi i h.s), here 1 or -1.
+        """
+        shifts = np.zeros((1, 3))
+        for shift in itertools.product((0.0, 0.5), repeat=3):
+            moved = self.rotations @ shift - shift
+            if self._is_in_lattice(moved).all() and not self._is_in_lattice(shifts - shift).any():
+                shifts = np.concatenate([shifts, (shifts + shift) % 1.0])
+        return shifts
+
+    def _is_in_lattice(self, vectors: np.ndarray) -> np.ndarray:
+        """Which vectors (n, 3), in fractions, are lattice translations: bool, (n,)."""
+        rest = vectors[:, None] - self.centring
+        return (np.abs(rest - np.round(rest)) < LATTICE_TOLERANCE).all(2).any(1)
 
     @property
     def inversion_stays(self) -> bool:

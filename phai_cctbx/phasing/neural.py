@@ -24,7 +24,7 @@ from libtbx.utils import Sorry
 
 from phai_cctbx.network.alignment import map_correlation
 from phai_cctbx.network.expectation import expected_cosine, modulus, sampled_phase_factor
-from phai_cctbx.network.frame import Frame, describe, stack
+from phai_cctbx.network.frame import Frame, Transform, describe, stack
 from phai_cctbx.network.model_file import load_model
 from phai_cctbx.network.recycling import anneal, mean_confidence
 from phai_cctbx.network.threads import one_thread
@@ -86,7 +86,7 @@ class _Problem:
     f_obs: miller.array
     is_trained_on: bool
     frame: Frame
-    basis: torch.Tensor
+    transform: Transform
     e_value: torch.Tensor
     f_sq: torch.Tensor
 
@@ -251,7 +251,7 @@ class NeuralPhaser:
         amplitude[0, : f_obs.size()] = torch.tensor(f_obs.data().as_numpy_array())
         e_value = frame.shown_amplitudes(amplitude)
         return _Problem(
-            f_obs, is_trained_on, frame, frame.basis(), e_value, amplitude.square()
+            f_obs, is_trained_on, frame, frame.transform(), e_value, amplitude.square()
         )
 
     @torch.inference_mode()
@@ -320,7 +320,8 @@ class NeuralPhaser:
         settled: Callable[[torch.Tensor], bool] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Outputs (s, k, n) of anneals from some starts (s, k, n), and their confidences (s,)."""
-        n_points = problem.frame.points.shape[1]
+        transform = problem.transform
+        n_points = problem.frame.n_shifts * problem.frame.points.shape[1]
         at_once = int(np.clip(MAP_MEMORY / (n_points * BYTES_PER_POINT), 1, len(start)))
         outputs = []
         for some in start.split(at_once):
@@ -331,7 +332,9 @@ class NeuralPhaser:
             )  # fmt: skip
 
             def one_pass(start, reflections=reflections):
-                return self.model(*reflections, start, problem.basis, problem.frame.weights)
+                return self.model(
+                    *reflections, start, transform.blocks, transform.weights, transform.places
+                )
 
             outputs.append(
                 anneal(one_pass, some, frame.centric, frame.mask, n_passes, generator, settled)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from phai_cctbx.network.fourier import symmetrised_waves
-from phai_cctbx.network.frame import Frame, describe, pad, stack
+from phai_cctbx.network.frame import Frame, Transform, describe, pad, stack
 from phai_cctbx.network.reflections import d_star, indices_to, unique_reflections
 from phai_cctbx.network.space_groups import space_group
 from phai_cctbx.training.crystals import Crystal, equal_edges, orthogonalisation
@@ -98,14 +98,14 @@ class Diffraction:
         F^2 of all reflections, those without a measured amplitude as well.
     phase_factor : Tensor, shape (b, k, n)
         The truth.
-    basis : Tensor, shape (b, k * n, g)
+    transform : Transform
     """
 
     batch: Batch
     e_value: Tensor
     f_sq_all: Tensor
     phase_factor: Tensor
-    basis: Tensor
+    transform: Transform
 
     @property
     def f_sq(self) -> Tensor:
@@ -114,10 +114,10 @@ class Diffraction:
 
     def one_pass(self, model: torch.nn.Module, start: Tensor) -> Tensor:
         """kappa exp(i phase) that a network makes of a start, both (b, k, n)."""
-        batch = self.batch
+        batch, transform = self.batch, self.transform
         return model(
             self.e_value, batch.d_star, batch.epsilon, batch.centric, batch.mask, start,
-            self.basis, batch.weights,
+            transform.blocks, transform.weights, transform.places,
         )  # fmt: skip
 
 
@@ -132,7 +132,7 @@ def collate(
     Raises
     ------
     ValueError
-        Where centrosymmetric and other crystals are mixed.
+        Where crystals of several kinds (`kind_of_group`) are mixed.
     """
     if experiment.strain > 0.0:
         crystals = [strained(crystal, experiment.strain, rng) for crystal in crystals]
@@ -291,5 +291,5 @@ def diffract(batch: Batch, experiment: Experiment, generator: torch.Generator) -
         e_value=batch.shown_amplitudes(f_obs),
         f_sq_all=f_obs.square() * batch.mask,
         phase_factor=f_calc / amplitude.clamp(min=1e-6)[:, None],
-        basis=batch.basis(),
+        transform=batch.transform(),
     )

@@ -1,5 +1,7 @@
 """The network commutes with everything that leaves the amplitudes as they are."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -49,25 +51,70 @@ def amplitudes(frame, seed=1):
 
 
 def one_pass(model, frame, e_value, start):
+    transform = frame.transform()
     with torch.no_grad():
         return model(
             e_value, frame.d_star, frame.epsilon, frame.centric, frame.mask, start,
-            frame.basis(), frame.weights,
+            transform.blocks, transform.weights, transform.places,
         )  # fmt: skip
 
 
+@pytest.mark.parametrize("number", range(1, 231))
+def test_half_shifts_leave_the_operators_as_they_are(number):
+    group = space_group(number)
+    shifts = group.half_shifts
+    assert len(shifts) in (1, 2, 4, 8)
+    assert len({tuple((s + c) % 1.0) for s in shifts for c in group.centring}) == len(
+        shifts
+    ) * len(group.centring)
+    moved = group.rotations @ shifts.T - shifts.T  # (m, 3, s)
+    rest = moved.transpose(0, 2, 1)[..., None, :] - group.centring
+    assert (np.abs(rest - np.round(rest)).max(-1) < 1e-6).any(-1).all()
+    # all that the seminvariants allow
+    steps = [np.array([0.0, 0.5])[:, None] * d for d in group.polar_directions]
+    allowed = group.origin_shifts
+    for step in steps:
+        allowed = (allowed[:, None] + step).reshape(-1, 3)
+    halves = {
+        tuple((s + c) % 1.0)
+        for s in allowed
+        for c in group.centring
+        if np.allclose((2 * (s + c)) % 1.0, 0.0)
+    }
+    assert halves <= {tuple((s + c) % 1.0) for s in shifts for c in group.centring}
+
+
 @pytest.mark.parametrize("number", GROUPS)
-def test_basis_is_orthonormal(number):
+def test_transform_is_orthonormal(number):
     frame = frame_of(number)
-    basis = frame.basis()[0]
-    gram = (basis * frame.weights[0]) @ basis.T
-    parts = frame.n_parts
+    parts, n = frame.n_parts, frame.hkl.shape[1]
+    transform = frame.transform()
+    blocks, weights = transform.blocks, transform.weights
+    signs = FourierOperator.signs(frame.n_shifts)
+    # every wave at the listed points and their copies
+    basis = (signs[:, :, None, None] * blocks).transpose(0, 1)  # class, shift, wave, point
+    basis = basis.transpose(1, 2).flatten(2)
+    basis = basis.reshape(len(signs), parts, -1, basis.shape[-1]).transpose(1, 2).flatten(0, 1)
+    basis = basis[transform.places[0]].transpose(0, 1).flatten(0, 1)  # parts * n
+    gram = (basis * weights[0].repeat(len(signs)) / len(signs)) @ basis.T
     trace = gram.diagonal().reshape(parts, -1).sum(0)
     expected = torch.where(frame.centric[0], 1.0, 2.0)
     torch.testing.assert_close(trace, expected, atol=2e-5, rtol=0)
-    gram = gram.reshape(parts, len(trace), parts, len(trace))
-    same = torch.eye(len(trace), dtype=torch.bool)
+    gram = gram.reshape(parts, n, parts, n)
+    same = torch.eye(n, dtype=torch.bool)
     assert gram.permute(0, 2, 1, 3)[..., ~same].abs().max() < 2e-5
+
+
+@pytest.mark.parametrize("number", GROUPS)
+def test_copies_of_points_by_half_shifts_are_where_the_signs_say(number):
+    frame = frame_of(number)
+    transform = frame.transform()
+    points = frame.points[0] + torch.tensor(space_group(number).half_shifts[-1]).float()
+    moved = replace(frame, points=points[None]).transform()
+    signs = FourierOperator.signs(frame.n_shifts)[-1]
+    torch.testing.assert_close(
+        moved.blocks, transform.blocks * signs[:, None, None], atol=1e-4, rtol=0
+    )
 
 
 @pytest.mark.parametrize("number", GROUPS)

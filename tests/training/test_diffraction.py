@@ -137,7 +137,7 @@ def test_noise_moves_amplitudes_as_asked():
 
 
 def test_kinds_do_not_mix():
-    with pytest.raises(ValueError, match="centrosymmetric"):
+    with pytest.raises(ValueError, match="several kinds"):
         collate([artificial(14), artificial(19)], CALCULATED_2A, 3.0, np.random.default_rng(0))
 
 

@@ -72,10 +72,7 @@ def loss_from_disturbed_truth(learning, numbers):
     diffraction = diffract(batch, EXPERIMENT, generator)
     start = disturbed_truth(diffraction, generator)
     with torch.no_grad():
-        output = learning.model(
-            diffraction.e_value, batch.d_star, batch.epsilon, batch.centric, batch.mask, start,
-            diffraction.basis, batch.weights,
-        )  # fmt: skip
+        output = diffraction.one_pass(learning.model, start)
     return phase_loss(output, diffraction).mean().item()
 
 
