@@ -116,6 +116,16 @@ class Frame:
         blocks = waves.unflatten(2, (s, length)).transpose(1, 2).flatten(2, 3)
         return Transform(blocks, self.weights, places)
 
+    def one_pass(
+        self, model: torch.nn.Module, transform: Transform, e_value: Tensor, start: Tensor
+    ) -> Tensor:
+        """kappa exp(i phase) that a network (`FourierOperator.forward`) makes of starts, both
+        (starts of each crystal together, k, n), and of |E| as shown (b, n)."""
+        return model(
+            e_value, self.d_star, self.epsilon, self.centric, self.mask, start,
+            transform.blocks, transform.weights, transform.places,
+        )  # fmt: skip
+
     def shown_amplitudes(self, f_obs: Tensor) -> Tensor:
         """|E| as a network is shown it, `NOT_MEASURED` where there is none, from amplitudes on any
         scale; both (b, n)."""

@@ -28,8 +28,6 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from phai_cctbx.network.fourier import in_places
-
 #: Radial basis of d*, from 0 to this (A^-1): 1/d_min of 1 A, the finest cut trained on.
 D_STAR_MAX = 1.0
 N_RADIAL = 24
@@ -84,60 +82,52 @@ class FourierLayer(nn.Module):
         self,
         x: Tensor,
         scalars: Tensor,
+        mask: Tensor,
         blocks: Tensor,
         signs: Tensor,
         weights: Tensor,
-        mask: Tensor,
+        row_of_slot: Tensor,
+        slot_of_row: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        n_parts, n_tokens = x.shape[1], x.shape[2]
-        token_mask = mask[:, None, :, None]
-        n_present = mask.sum(1)[:, None, None].clamp(min=1.0)
+        """One layer: x (c, k, n, m, C) and scalars (c, n, m, S) of c crystals, m starts of each.
+
+        Of the transform, see `FourierOperator.forward`: `signs` (s, s) of the classes at the copies
+        of the points, and for c * k * n rows of coefficients their places in the blocks.
+        """
+        n_crystals, n_shifts = blocks.shape[0], blocks.shape[1]
+        token_mask = mask[:, None, :, None, None]
+        n_present = mask.sum(1)[:, None, None, None].clamp(min=1.0)
         scale = torch.rsqrt(n_present)
 
         unit = x * torch.rsqrt(x.square().sum(1, keepdim=True).mean(-1, keepdim=True) + 1e-4)
         filters = self.radial_filter(scalars)[:, None]
-        coefficients = unit * filters[..., : self.channels] * token_mask
-        maps = self.at_points(coefficients * scale[:, None], blocks, signs)
-        maps = self.map_mlp(maps.unflatten(-1, [-1, self.channels])).flatten(-2)
-        back = self.at_reflections(maps * weights[:, None, :, None], blocks, signs, n_parts)
-        x = x + 0.3 * (back / scale[:, None]) * filters[..., self.channels :] * token_mask
+        coefficients = unit * filters[..., : self.channels] * (token_mask * scale[:, None])
+        # the classes at the points listed, then their sums and differences at the copies
+        rows = coefficients.reshape(slot_of_row.shape[0], -1).index_select(0, row_of_slot)
+        maps = torch.matmul(
+            blocks.transpose(2, 3), rows.reshape(n_crystals, n_shifts, blocks.shape[2], -1)
+        )
+        maps = torch.matmul(signs, maps.flatten(2)).reshape(n_crystals, n_shifts, -1, self.channels)
+        maps = self.map_mlp(maps).reshape(n_crystals, n_shifts, blocks.shape[3], -1)
+        maps = maps * (weights[:, None, :, None] / (scale * float(n_shifts)))
+        maps = torch.matmul(signs, maps.flatten(2)).reshape(maps.shape)
+        rows = torch.matmul(blocks, maps).reshape(row_of_slot.shape[0], -1)
+        back = rows.index_select(0, slot_of_row).reshape(x.shape)
+        x = x + back * filters[..., self.channels :] * (0.3 * token_mask)
 
         modulus = torch.sqrt(x.square().sum(1) + 1e-4)
         unit = x * torch.rsqrt(x.square().sum(1, keepdim=True).mean(-1, keepdim=True) + 1e-4)
         relations = (self.relate_left(unit) * self.relate_right(unit)).sum(1)
-        context = (scalars * mask[..., None]).sum(1, keepdim=True) / n_present
+        context = (scalars * token_mask[:, 0]).sum(1, keepdim=True) / n_present
         normed = self.scalar_norm(torch.cat([scalars, modulus], -1))
         update = self.token_mlp(
-            torch.cat([normed, context.expand(-1, n_tokens, -1), relations], -1)
+            torch.cat([normed, context.expand_as(scalars), relations], -1)
         )
         gates = torch.tanh(update[..., self.scalars :])[:, None]
         scalars = scalars + update[..., : self.scalars]
         mixed = self.mix_out(gates[..., : self.channels] * self.mix_in(unit))
         x = (x + mixed + 0.3 * gates[..., self.channels :] * x) * token_mask
         return x, scalars
-
-
-    def at_points(self, x: Tensor, blocks: Tensor, signs: Tensor) -> Tensor:
-        """Maps (c, s, g, starts * C) of coefficients (c * starts, k, s * l, C).
-
-        Each class of reflections at the points listed, then sums and differences of the classes
-        at the copies of these points.
-        """
-        n_crystals, n_shifts, n_waves = blocks.shape[0], blocks.shape[1], blocks.shape[2]
-        n_starts, n_parts = x.shape[0] // n_crystals, x.shape[1]
-        x = x.reshape(n_crystals, n_starts, n_parts, n_shifts, -1, self.channels)
-        x = x.permute(0, 3, 2, 4, 1, 5).reshape(n_crystals, n_shifts, n_waves, -1)
-        maps = torch.matmul(blocks.transpose(2, 3), x)
-        return torch.matmul(signs, maps.flatten(2)).reshape(maps.shape)
-
-    def at_reflections(self, maps: Tensor, blocks: Tensor, signs: Tensor, n_parts: int) -> Tensor:
-        """Coefficients of weighted maps: the transpose of `at_points`, over s."""
-        n_crystals, n_shifts = blocks.shape[0], blocks.shape[1]
-        maps = torch.matmul(signs / float(n_shifts), maps.flatten(2)).reshape(maps.shape)
-        x = torch.matmul(blocks, maps)
-        x = x.reshape(n_crystals, n_shifts, n_parts, -1, x.shape[3] // self.channels, self.channels)
-        x = x.permute(0, 4, 2, 1, 3, 5)
-        return x.reshape(x.shape[0] * x.shape[1], n_parts, -1, self.channels)
 
 
 class FourierOperator(nn.Module):
@@ -202,47 +192,65 @@ class FourierOperator(nn.Module):
         weights: Tensor,
         places: Tensor,
     ) -> Tensor:
-        """One pass.
+        """One pass over c crystals, from m starts of each.
 
         Parameters
         ----------
-        e_value, d_star, epsilon : Tensor, shape (b, n)
+        e_value, d_star, epsilon : Tensor, shape (c, n)
             |E| (`NOT_MEASURED` where there is none), 1/d in A^-1, multiplicity factor.
-        centric : Tensor of bool, shape (b, n)
-        mask : Tensor, shape (b, n)
+        centric : Tensor of bool, shape (c, n)
+        mask : Tensor, shape (c, n)
             1 for a reflection, 0 for padding.
-        start : Tensor, shape (b, k, n)
+        start : Tensor, shape (c * m, k, n)
             Expected value of exp(i phase): real (and imaginary) part, modulus
-            at most 1. k = 1 in centrosymmetric groups, else 2.
+            at most 1. k = 1 in centrosymmetric groups, else 2. The starts of
+            one crystal stand together.
         blocks, weights, places : Tensor
-            Of `Transform`, of each crystal; b is a multiple of their number, and the
-            starts of one crystal stand together.
+            Of the `Transform` of the c crystals.
 
         Returns
         -------
-        Tensor, shape (b, k, n)
+        Tensor, shape (c * m, k, n)
             kappa exp(i phase).
         """
-        n_starts = start.shape[0] // blocks.shape[0]
-        places = places.repeat_interleave(n_starts, 0)
-        n_places = blocks.shape[1] * (blocks.shape[2] // start.shape[1])
-        e_value = in_places(e_value, places, n_places)
-        d_star = in_places(d_star, places, n_places)
-        epsilon = in_places(epsilon, places, n_places)
-        centric = in_places(centric, places, n_places)
-        mask = in_places(mask, places, n_places)
-        start = in_places(start.transpose(1, 2), places, n_places).transpose(1, 2)
+        n_crystals, n_parts, n_tokens = blocks.shape[0], start.shape[1], start.shape[2]
+        n_starts = start.shape[0] // n_crystals
+        start = start.reshape(n_crystals, n_starts, n_parts, n_tokens).permute(0, 2, 3, 1)
+        row_of_slot, slot_of_row = self.order(places, blocks, n_parts)
         signs = self.signs(blocks.shape[1]).to(blocks)
 
         scalars = self.embedding(self.features(e_value, d_star, epsilon, centric, mask))
-        x = start[..., None] * self.start_filter(scalars)[:, None] * mask[:, None, :, None]
+        filters = (self.start_filter(scalars) * mask[..., None])[:, None, :, None]
+        x = start[..., None] * filters
+        scalars = scalars[:, :, None].expand(-1, -1, n_starts, -1)
         for layer in self.layers:
-            x, scalars = layer(x, scalars, blocks, signs, weights, mask)
+            x, scalars = layer(
+                x, scalars, mask, blocks, signs, weights, row_of_slot, slot_of_row
+            )
         unit = x * torch.rsqrt(x.square().sum(1, keepdim=True).mean(-1, keepdim=True) + 1e-4)
-        kappa = nn.functional.softplus(self.kappa_out(scalars)).transpose(1, 2)
-        output = self.phase_out(unit)[..., 0] * kappa * mask[:, None]
-        output = nn.functional.pad(output, [0, 1])
-        return output.gather(2, places[:, None].expand(-1, output.shape[1], -1))
+        kappa = nn.functional.softplus(self.kappa_out(scalars))[:, None, ..., 0]
+        output = self.phase_out(unit)[..., 0] * kappa * mask[:, None, :, None]
+        return output.permute(0, 3, 1, 2).reshape(-1, n_parts, n_tokens)
+
+    @staticmethod
+    def order(places: Tensor, blocks: Tensor, n_parts: int) -> tuple[Tensor, Tensor]:
+        """Row (c * k * n) of each slot (c * s * k * l), and the slot of each row.
+
+        Slots without a reflection name any row: their waves are zero. So do rows of padding,
+        which are masked.
+        """
+        n_crystals, n_shifts, n_tokens = blocks.shape[0], blocks.shape[1], places.shape[1]
+        length = blocks.shape[2] // n_parts
+        crystals = torch.arange(n_crystals, device=places.device)[:, None, None]
+        parts = torch.arange(n_parts, device=places.device)
+        tokens = torch.arange(n_tokens, device=places.device).expand_as(places)
+        held = torch.zeros_like(places[:, :1]).repeat(1, n_shifts * length + 1)
+        held = held.scatter(1, places, tokens)[:, :-1].reshape(n_crystals, n_shifts, 1, length)
+        row_of_slot = (crystals[..., None] * n_parts + parts[:, None]) * n_tokens + held
+        inside = places.clamp(max=n_shifts * length - 1)[:, None]
+        block = crystals * n_shifts + torch.div(inside, length, rounding_mode="floor")
+        slot_of_row = (block * n_parts + parts[:, None]) * length + inside % length
+        return row_of_slot.flatten(), slot_of_row.flatten()
 
     @staticmethod
     def signs(n_shifts: int) -> Tensor:

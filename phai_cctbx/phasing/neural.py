@@ -320,22 +320,14 @@ class NeuralPhaser:
         settled: Callable[[torch.Tensor], bool] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Outputs (s, k, n) of anneals from some starts (s, k, n), and their confidences (s,)."""
-        transform = problem.transform
         n_points = problem.frame.n_shifts * problem.frame.points.shape[1]
         at_once = int(np.clip(MAP_MEMORY / (n_points * BYTES_PER_POINT), 1, len(start)))
+        one_pass = partial(
+            problem.frame.one_pass, self.model, problem.transform, problem.e_value
+        )
         outputs = []
         for some in start.split(at_once):
             frame = problem.frame.repeat(len(some))
-            reflections = (
-                problem.e_value.expand(len(some), -1), frame.d_star, frame.epsilon, frame.centric,
-                frame.mask,
-            )  # fmt: skip
-
-            def one_pass(start, reflections=reflections):
-                return self.model(
-                    *reflections, start, transform.blocks, transform.weights, transform.places
-                )
-
             outputs.append(
                 anneal(one_pass, some, frame.centric, frame.mask, n_passes, generator, settled)
             )

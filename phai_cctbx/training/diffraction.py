@@ -114,11 +114,7 @@ class Diffraction:
 
     def one_pass(self, model: torch.nn.Module, start: Tensor) -> Tensor:
         """kappa exp(i phase) that a network makes of a start, both (b, k, n)."""
-        batch, transform = self.batch, self.transform
-        return model(
-            self.e_value, batch.d_star, batch.epsilon, batch.centric, batch.mask, start,
-            transform.blocks, transform.weights, transform.places,
-        )  # fmt: skip
+        return self.batch.one_pass(model, self.transform, self.e_value, start)
 
 
 def collate(

@@ -51,12 +51,8 @@ def amplitudes(frame, seed=1):
 
 
 def one_pass(model, frame, e_value, start):
-    transform = frame.transform()
     with torch.no_grad():
-        return model(
-            e_value, frame.d_star, frame.epsilon, frame.centric, frame.mask, start,
-            transform.blocks, transform.weights, transform.places,
-        )  # fmt: skip
+        return frame.one_pass(model, frame.transform(), e_value, start)
 
 
 @pytest.mark.parametrize("number", range(1, 231))
