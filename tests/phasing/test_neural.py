@@ -100,6 +100,7 @@ def test_a_model_that_fills_in_is_shown_what_is_missing(f_calc):
 def test_a_start_that_is_certain_ends_the_search(f_calc, monkeypatch, certain, n_made):
     monkeypatch.setattr(neural, "enough_agree", lambda *_: False)
     monkeypatch.setattr(neural, "CERTAIN", certain)
+    monkeypatch.setattr(neural, "MAJORITY", 99)
     found = NeuralPhaser(seed=1, n_starts=12)(abs(f_calc))
     assert found.figures_of_merit["n_starts"] == n_made
 
@@ -132,6 +133,21 @@ def test_an_anneal_ends_where_nothing_is_left_to_be_found():
 def test_starts_that_are_sure_together_end_the_search(f_calc, monkeypatch, sure, n_made):
     monkeypatch.setattr(neural, "CERTAIN", 1.0)
     monkeypatch.setattr(neural, "SURE_TOGETHER", sure)
+    monkeypatch.setattr(neural, "MAJORITY", 99)
+    found = NeuralPhaser(seed=1, n_starts=12)(abs(f_calc))
+    assert found.figures_of_merit["n_starts"] == n_made
+
+
+@pytest.mark.parametrize(
+    ("majority", "expected_r", "n_made"), [(6, 0.8, 8), (9, 0.8, 12), (6, 1.0, 12)]
+)
+def test_what_most_starts_find_ends_the_search(
+    f_calc, monkeypatch, majority, expected_r, n_made
+):
+    monkeypatch.setattr(neural, "CERTAIN", 1.0)
+    monkeypatch.setattr(neural, "enough_agree", lambda *_: False)
+    monkeypatch.setattr(neural, "MAJORITY", majority)
+    monkeypatch.setattr(neural, "MAJORITY_EXPECTED_R", expected_r)
     found = NeuralPhaser(seed=1, n_starts=12)(abs(f_calc))
     assert found.figures_of_merit["n_starts"] == n_made
 
@@ -139,6 +155,7 @@ def test_starts_that_are_sure_together_end_the_search(f_calc, monkeypatch, sure,
 def test_who_is_asked_sees_new_solutions_and_ends_the_search(f_calc, monkeypatch):
     monkeypatch.setattr(neural, "CERTAIN", 1.0)
     monkeypatch.setattr(neural, "enough_agree", lambda *_: False)
+    monkeypatch.setattr(neural, "MAJORITY", 99)
     asked = []
 
     def enough(guess):
