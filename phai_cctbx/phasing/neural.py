@@ -271,7 +271,7 @@ class NeuralPhaser:
         generator = torch.Generator().manual_seed(self.seed)
         outputs = torch.empty(0)
         confidences = torch.empty(0)
-        agreement_ends = not problem.f_obs.space_group().is_centric()
+        centrosymmetric = problem.f_obs.space_group().is_centric()
         done, asked_about = 0, 0
         while done < n_most:
             n = min(STARTS_AT_ONCE, n_most - done)
@@ -285,13 +285,13 @@ class NeuralPhaser:
             self.progress(done, n_most)
             if self._certain(problem, outputs):
                 break
-            if not agreement_ends and self._majority(problem, outputs):
+            if centrosymmetric and self._majority(problem, outputs):
                 break
             if self.enough and done >= max(FIRST_ASKED_AT, 2 * asked_about):
                 if enough(outputs[asked_about:], confidences[asked_about:]):
                     break
                 asked_about = done
-            if agreement_ends and done >= AGREEMENT_STARTS and enough_agree(
+            if not centrosymmetric and done >= AGREEMENT_STARTS and enough_agree(
                 confidences.numpy(), self._agreement(problem, outputs)
             ):
                 break
