@@ -395,14 +395,14 @@ class NeuralPhaser:
     def _result(self, problem, output, back, amplitudes):
         n = problem.f_obs.size()
         output, centric = output[:, :n], problem.frame.centric[:, :n]
-        phase_factor = (output / modulus(output[None])[0]).numpy().astype(float)
-        if len(phase_factor) == 1:
-            phase_factor = np.stack([phase_factor[0], np.zeros_like(phase_factor[0])])
+        # in double precision, so that the amplitudes stay those of the data
+        real, *imaginary = output.numpy().astype(float)
+        phase_factor = np.exp(1j * np.arctan2(imaginary[0] if imaginary else 0.0, real))
         calibrated = self._calibrated(output[None], centric)
         certainty = expected_cosine(modulus(calibrated), centric)[0].numpy()
         return in_input_setting(
             problem.f_obs,
-            phase_factor[0] + 1j * phase_factor[1],
+            phase_factor,
             certainty.astype(float),
             back,
             amplitudes,
