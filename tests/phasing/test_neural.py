@@ -139,15 +139,17 @@ def test_starts_that_are_sure_together_end_the_search(f_calc, monkeypatch, sure,
 
 
 @pytest.mark.parametrize(
-    ("majority", "expected_r", "n_made"), [(6, 0.8, 8), (9, 0.8, 12), (6, 1.0, 12)]
+    ("majority", "expected_r", "completeness", "n_made"),
+    [(6, 0.8, 0.9, 8), (9, 0.8, 0.9, 12), (6, 1.0, 0.9, 12), (6, 0.8, 1.1, 12)],
 )
 def test_what_most_starts_find_ends_the_search(
-    f_calc, monkeypatch, majority, expected_r, n_made
+    f_calc, monkeypatch, majority, expected_r, completeness, n_made
 ):
     monkeypatch.setattr(neural, "CERTAIN", 1.0)
     monkeypatch.setattr(neural, "enough_agree", lambda *_: False)
     monkeypatch.setattr(neural, "MAJORITY", majority)
     monkeypatch.setattr(neural, "MAJORITY_EXPECTED_R", expected_r)
+    monkeypatch.setattr(neural, "MAJORITY_COMPLETENESS", completeness)
     found = NeuralPhaser(seed=1, n_starts=12)(abs(f_calc))
     assert found.figures_of_merit["n_starts"] == n_made
 
