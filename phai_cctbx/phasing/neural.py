@@ -32,12 +32,12 @@ from phai_cctbx.phasing.normalisation import to_reference_setting, unique_amplit
 from phai_cctbx.phasing.result import PhasingResult
 from phai_cctbx.phasing.solutions import (
     CONFIDENT,
-    SAME_SOLUTION,
     best_with_alternatives,
     cached_model,
     distinct_solutions,
     enough_agree,
     in_input_setting,
+    most_agree,
 )
 
 logger = logging.getLogger(__name__)
@@ -288,17 +288,19 @@ class NeuralPhaser:
             confidences = torch.cat([confidences, confidence])
             done += n
             self.progress(done, n_most)
-            if self._certain(problem, outputs):
+            expected = self._expected_r(problem, outputs).numpy()
+            agreement = self._agreement(problem, outputs)
+            certain = expected.max().item() > CERTAIN
+            if certain or enough_agree(expected, agreement, SURE_TOGETHER):
                 break
-            if majority_ends and self._majority(problem, outputs):
+            if majority_ends and most_agree(expected, agreement, MAJORITY_EXPECTED_R, MAJORITY):
                 break
             if self.enough and done >= max(FIRST_ASKED_AT, 2 * asked_about):
                 if enough(outputs[asked_about:], confidences[asked_about:]):
                     break
                 asked_about = done
-            if not centrosymmetric and done >= AGREEMENT_STARTS and enough_agree(
-                confidences.numpy(), self._agreement(problem, outputs)
-            ):
+            agreement_ends = not centrosymmetric and done >= AGREEMENT_STARTS
+            if agreement_ends and enough_agree(confidences.numpy(), agreement):
                 break
         best = int(confidences.argmax())
         if confidences[best] > CONFIDENT:
@@ -362,21 +364,6 @@ class NeuralPhaser:
     def _settled(self, problem: _Problem, outputs: torch.Tensor) -> bool:
         """Whether one of the outputs will hardly become better."""
         return self._expected_r(problem, outputs).max().item() > SETTLED
-
-    def _certain(self, problem: _Problem, outputs: torch.Tensor) -> bool:
-        """Whether one of the outputs needs no confirmation, or has found one among the others."""
-        expected = self._expected_r(problem, outputs)
-        return expected.max().item() > CERTAIN or enough_agree(
-            expected.numpy(), self._agreement(problem, outputs), SURE_TOGETHER
-        )
-
-    def _majority(self, problem: _Problem, outputs: torch.Tensor) -> bool:
-        """Whether most starts found one answer, and the best of them may well be right."""
-        expected = self._expected_r(problem, outputs).numpy()
-        if len(expected) < MAJORITY or expected.max() < MAJORITY_EXPECTED_R:
-            return False
-        same = self._agreement(problem, outputs)(np.arange(len(expected)), int(expected.argmax()))
-        return int((same > SAME_SOLUTION).sum()) >= max(MAJORITY, len(expected) / 2)
 
     def _calibrated(self, output: torch.Tensor, centric: torch.Tensor) -> torch.Tensor:
         of_centric, of_acentric = self.metadata.kappa_scale

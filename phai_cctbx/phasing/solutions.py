@@ -79,6 +79,27 @@ def enough_agree(
     return bool((agreement(top, int(top[0])) > SAME_SOLUTION).all())
 
 
+def most_agree(
+    confidence: np.ndarray, agreement: Agreement, at_least: float, n_at_least: int
+) -> bool:
+    """Whether so many starts, and at least half of all, found what the most confident one did.
+
+    Parameters
+    ----------
+    confidence : numpy.ndarray, shape (n_starts,)
+    agreement : callable
+        See `Agreement`.
+    at_least : float
+        Confidence of the most confident one.
+    n_at_least : int
+    """
+    n_starts = len(confidence)
+    if n_starts < n_at_least or confidence.max() < at_least:
+        return False
+    same = agreement(np.arange(n_starts), int(confidence.argmax())) > SAME_SOLUTION
+    return int(same.sum()) >= max(n_at_least, n_starts / 2)
+
+
 def distinct_solutions(confidence: np.ndarray, agreement: Agreement) -> list[tuple[int, int]]:
     """Distinct solutions, most confident first: (number of the start, how many starts agree).
 

@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from phai_cctbx.phasing.solutions import N_ALTERNATIVES, distinct_solutions, enough_agree
+from phai_cctbx.phasing.solutions import (
+    N_ALTERNATIVES,
+    distinct_solutions,
+    enough_agree,
+    most_agree,
+)
 
 #: Starts 0, 2 and 4 are one map, 1 and 3 another.
 MAPS = np.array([0, 1, 0, 1, 0])
@@ -40,3 +45,17 @@ def test_one_solution_and_its_alternatives_are_kept():
 )
 def test_no_more_starts_once_three_confident_ones_agree(confidence, enough):
     assert enough_agree(np.array(confidence), agreement) is enough
+
+
+@pytest.mark.parametrize(
+    ("confidence", "n_at_least", "enough"),
+    [
+        ([0.85, 0.1, 0.2, 0.3, 0.4], 3, True),  # three of five
+        ([0.1, 0.85, 0.2, 0.3, 0.4], 2, False),  # two of five are fewer than half
+        ([0.85, 0.1, 0.2, 0.3, 0.4], 4, False),
+        ([0.75, 0.1, 0.2, 0.3, 0.4], 3, False),  # not confident
+        ([0.85, 0.1, 0.2], 4, False),
+    ],
+)
+def test_no_more_starts_once_most_agree_with_the_best(confidence, n_at_least, enough):
+    assert most_agree(np.array(confidence), agreement, 0.8, n_at_least) is enough
