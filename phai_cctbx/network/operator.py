@@ -130,6 +130,28 @@ class FourierLayer(nn.Module):
         return x, scalars
 
 
+def deepened(weights: dict[str, Tensor], n_layers: int) -> dict[str, Tensor]:
+    """Weights of a `FourierOperator` for one of at least as many layers, with the same answers.
+
+    New layers are copies of the last one that add nothing yet (after Net2Net, Chen, Goodfellow &
+    Shlens, ICLR 2016): what they give to channels and scalars starts at zero, and is learnt.
+    """
+    n_known = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("layers."))
+    weights = dict(weights)
+    for new in range(n_known, n_layers):
+        for name, value in list(weights.items()):
+            if not name.startswith(f"layers.{n_known - 1}."):
+                continue
+            part = name.split(".", 2)[2]
+            value = value.clone()
+            if part.startswith("radial_filter."):
+                value[len(value) // 2 :] = 0.0
+            elif part.startswith("token_mlp.2."):
+                value[:] = 0.0
+            weights[f"layers.{new}.{part}"] = value
+    return weights
+
+
 class FourierOperator(nn.Module):
     """Phases from normalised amplitudes and a start.
 

@@ -424,7 +424,9 @@ def sought_atoms(composition: dict[str, float], n_general: int) -> tuple[list[st
         key=lambda element: -tiny_pse.table(element).atomic_number(),
     )
     for element in by_weight:
-        whole, rest = divmod(composition[element] / n_general + 1e-3, 1.0)
+        n = composition[element] / n_general
+        whole = math.floor(n + 1e-3)
+        rest = n - whole
         of_element = [1.0] * int(whole) + [rest] * (rest > SMALLEST_SHARE)
         elements += [element] * len(of_element)
         shares += of_element

@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -46,6 +46,7 @@ from phai_cctbx.phasing.result import R_OF_WRONG, PhasingResult
 from phai_cctbx.phasing.scoring import score_r
 from phai_cctbx.phasing.solutions import (
     best_with_alternatives,
+    coefficients_in_reference,
     distinct_solutions,
     in_input_setting,
 )
@@ -163,7 +164,12 @@ class AtomPhaser:
 
     @one_thread()
     def from_phases(self, f_obs: miller.array, guess: PhasingResult) -> PhasingResult:
-        """Phases of the atoms that the maps of a guess lead to.
+        """Phases of the atoms that the maps of a guess lead to: the last of `looks`."""
+        *_, found = self.looks(f_obs, guess)
+        return found
+
+    def looks(self, f_obs: miller.array, guess: PhasingResult) -> Iterator[PhasingResult]:
+        """Looks at what atoms in the maps of a guess become, while it is worth to go on.
 
         Parameters
         ----------
@@ -172,10 +178,10 @@ class AtomPhaser:
         guess : PhasingResult
             Of any strategy; its alternatives are tried beside it, `N_LADDERS` maps in all.
 
-        Returns
-        -------
+        Yields
+        ------
         PhasingResult
-            Its `probability_right` says whether the atoms explain the amplitudes.
+            The best so far. Its `probability_right` says whether the atoms explain the amplitudes.
 
         Raises
         ------
@@ -187,7 +193,8 @@ class AtomPhaser:
         target = problem.target
         guesses = (guess, *guess.alternatives)[:N_LADDERS]
         ladders = [atoms_of_map(target, problem.coefficients(one)) for one in guesses]
-        return self._phased(*self._follow(problem, torch.stack(ladders)), began)
+        for found in self._follow(problem, torch.stack(ladders)):
+            yield self._phased(*found, began)
 
     def _problem(self, f_obs: miller.array) -> _Problem:
         amplitudes = within(unique_amplitudes(f_obs), self.d_min)
@@ -241,9 +248,10 @@ class AtomPhaser:
 
     def _follow(
         self, problem: _Problem, suggested: Tensor, shares_of_map: bool = False
-    ) -> tuple[_Problem, list[_Refined]]:
-        """The refined states of the best look at what some sets of atoms from maps (s, n_atoms, 3)
-        become, while it is worth to go on; and the problem, with the shares that led to them."""
+    ) -> Iterator[tuple[_Problem, list[_Refined]]]:
+        """After each look at what some sets of atoms from maps (s, n_atoms, 3) become, while it is
+        worth to go on, the refined states of the best one; and the problem, with the shares that
+        led to them."""
         target = problem.target
         generator = torch.Generator().manual_seed(self.seed)
         sites = suggested.repeat_interleave(N_TEMPERATURES, 0)
@@ -253,15 +261,16 @@ class AtomPhaser:
             coldest = coldest[:N_REFINED_FROM_MAPS]
             before, best = best, _better(best, refine(target, coldest, REFINEMENT_STEPS_FROM_MAPS))
             _report(target, best[0], look + 1, LOOKS_FROM_MAPS)
+            yield problem, best
             if _is_enough(target, best[0], in_vain=before is best):
-                break
+                return
             if relative_target(target, best[0].loss) > PROMISING:
-                break
+                return
             if look == 0 and not shares_of_map:
                 other = self._with_shares_of_map(problem, best)
                 if other[0] is not problem:
-                    return other
-        return problem, best
+                    yield other
+                    return
 
     def _with_shares_of_map(
         self, problem: _Problem, sets: list[_Refined]
@@ -281,7 +290,9 @@ class AtomPhaser:
             return problem, sets
         logger.info("The map shows atoms on special positions: shares %s.", shown)
         suggested = atoms_of_map(other, f_map)[None]
-        _, found = self._follow(replace(problem, target=other), suggested, shares_of_map=True)
+        *_, (_, found) = self._follow(
+            replace(problem, target=other), suggested, shares_of_map=True
+        )
         if relative_target(other, found[0].loss) >= relative:
             return problem, sets
         return replace(problem, target=other), found
@@ -297,15 +308,9 @@ class _Problem:
 
     def coefficients(self, guess: PhasingResult) -> np.ndarray:
         """Of the map of a guess, weighted, in the order of the target; 0 where it has no phase."""
-        weighted = guess.f_phased.customized_copy(
-            data=guess.f_phased.data() * guess.confidence.data(), sigmas=None
+        return coefficients_in_reference(
+            guess, self.to_reference, self.target.f_obs, weighted=True
         )
-        moved = weighted.change_basis(self.to_reference).map_to_asu()
-        pairs = miller.match_indices(self.target.f_obs.indices(), moved.indices()).pairs()
-        coefficients = np.zeros(self.target.n_reflections, dtype=complex)
-        of_target, of_guess = pairs.column(0), pairs.column(1)
-        coefficients[of_target.as_numpy_array()] = moved.data().select(of_guess).as_numpy_array()
-        return coefficients
 
     def result(self, refined: _Refined) -> PhasingResult:
         """Phases and confidences of refined atoms, in the setting of the input."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +40,8 @@ SURE = 0.92
 #: Within this range of expected r, atoms in the map of the network's answer are asked about it:
 #: they better it, or they deny it, and below `UNDENIABLE` it is then doubted.
 JUDGED_EXPECTED_R, UNDENIABLE = (0.6, 0.99), 0.95
+#: What the network makes of atoms ends the search where it expects this r of it.
+CERTAIN_OF_ATOMS = 0.98
 #: Maps of more atoms than can be found from nothing are worth a look beyond this expected r.
 WORTH_A_LOOK = 0.5
 #: How often atoms cannot be found in a right map, for instance because more of them are on special
@@ -65,7 +67,9 @@ class AutoPhaser:
     - Where the structure is small (`phai_cctbx.phasing.atoms`) and its composition given, the
       network is stopped from time to time while it is not certain, and atoms are sought in its
       maps: if they explain the amplitudes, they are the answer, and if they come near to it and
-      agree with what the network believes. If not, the network's answer is doubted. Where it is
+      agree with what the network believes. Atoms that are half right are given back to the network,
+      which often makes the right map of them. If nothing comes of it, the network's answer is
+      doubted. Where it is
       not sure in the end (`SURE`), atoms are searched for from nothing. Of the answers the one with
       the higher expected r comes first.
     - Where the network cannot be used (no model, or none for the space group), the same without
@@ -154,20 +158,34 @@ class AutoPhaser:
         """The answer of the search for atoms alone."""
         return make_phaser("atoms", **self.atom_options)(f_obs)
 
-    def atoms_in_maps(self, f_obs: miller.array, guess: PhasingResult) -> PhasingResult:
-        """The atoms that the maps of another answer lead to."""
-        return make_phaser("atoms", **self.atom_options).from_phases(f_obs, guess)
+    def atoms_in_maps(self, f_obs: miller.array, guess: PhasingResult) -> Iterator[PhasingResult]:
+        """The atoms that the maps of another answer lead to, after each look at them."""
+        return make_phaser("atoms", **self.atom_options).looks(f_obs, guess)
+
+    def neural_from(self, f_obs: miller.array, guess: PhasingResult) -> PhasingResult:
+        """What the network makes of another answer."""
+        return make_phaser("neural", **self.neural_options).from_phases(f_obs, guess)
 
     def _guesses(self, f_obs):
         """Answers that need no resolution of atoms, the one with the higher expected r first."""
         can_be_found, can_be_judged = self._what_atoms_can_do(f_obs)
-        in_maps = []
+        in_maps, of_atoms = [], []
 
         def atoms_explain(guess):
             if not can_be_found and guess.expected_r < WORTH_A_LOOK:
                 return False
-            in_maps.append(self.atoms_in_maps(f_obs, guess))
-            return _explain(in_maps[-1])
+            for found in self.atoms_in_maps(f_obs, guess):
+                in_maps.append(found)
+                if not _explain(found):
+                    of_atoms.append(self.neural_from(f_obs, found))
+                if explained():
+                    return True
+            return False
+
+        def explained():
+            return any(map(_explain, in_maps)) or any(
+                guess.expected_r > CERTAIN_OF_ATOMS for guess in of_atoms
+            )
 
         guesses = []
         try:
@@ -175,21 +193,23 @@ class AutoPhaser:
             guesses.append(self.neural(f_obs, **options))
         except Sorry as reason:
             logger.warning("Phasing goes on without the network. %s", reason)
-        explained = any(map(_explain, in_maps))
+        has_network = bool(guesses)
         least, most = JUDGED_EXPECTED_R
-        if can_be_judged and not explained and guesses and least < guesses[0].expected_r < most:
+        judged = can_be_judged and has_network and least < guesses[0].expected_r < most
+        if judged and not explained():
             guess = guesses[0]
-            explained = atoms_explain(replace(guess, alternatives=()))
-            if not explained and _confirm(in_maps[-1], guess):
-                in_maps[-1] = _confirmed(in_maps[-1], guess)
-            elif not explained and guess.expected_r < UNDENIABLE:
-                guesses[0] = _doubted(guess, in_maps)
-        in_maps.sort(key=lambda found: found.expected_r, reverse=True)
-        guesses += in_maps[:1]
-        sure = explained or any(guess.expected_r >= SURE for guess in guesses)
+            if not atoms_explain(replace(guess, alternatives=())):
+                if _confirm(in_maps[-1], guess):
+                    in_maps[-1] = _confirmed(in_maps[-1], guess)
+                elif guess.expected_r < UNDENIABLE:
+                    guesses[0] = _doubted(guess, in_maps)
+        guesses += _surest(in_maps) + _surest(of_atoms)
+        sure = explained() or any(guess.expected_r >= SURE for guess in guesses)
         if can_be_found and not sure:
             logger.info("The atoms are searched for in direct space.")
             guesses.append(self.atoms(f_obs))
+            if has_network and not _explain(guesses[-1]):
+                guesses.append(self.neural_from(f_obs, guesses[-1]))
         return sorted(guesses, key=lambda guess: guess.expected_r, reverse=True)
 
     def _what_atoms_can_do(self, f_obs):
@@ -253,6 +273,11 @@ def _convinces(result):
 def _explain(atoms):
     """Whether atoms explain the amplitudes so well that they are right."""
     return atoms.figures_of_merit["probability_right"] > CONVINCING
+
+
+def _surest(results):
+    """The result with the highest expected r, alone; none of none."""
+    return sorted(results, key=lambda result: result.expected_r, reverse=True)[:1]
 
 
 def _confirm(atoms, guess):

@@ -19,14 +19,14 @@ import numpy as np
 import torch
 
 # cctbx
-from cctbx import miller
+from cctbx import miller, sgtbx
 from libtbx.utils import Sorry
 
 from phai_cctbx.network.alignment import map_correlation
 from phai_cctbx.network.expectation import expected_cosine, modulus, sampled_phase_factor
 from phai_cctbx.network.frame import Frame, Transform, describe, stack
 from phai_cctbx.network.model_file import load_model
-from phai_cctbx.network.recycling import anneal, mean_confidence
+from phai_cctbx.network.recycling import anneal, mean_confidence, recycle
 from phai_cctbx.network.threads import one_thread
 from phai_cctbx.phasing.normalisation import to_reference_setting, unique_amplitudes
 from phai_cctbx.phasing.result import PhasingResult
@@ -34,6 +34,7 @@ from phai_cctbx.phasing.solutions import (
     CONFIDENT,
     best_with_alternatives,
     cached_model,
+    coefficients_in_reference,
     distinct_solutions,
     enough_agree,
     in_input_setting,
@@ -48,7 +49,7 @@ BUNDLED_MODEL = Path(__file__).parents[1] / "models" / "default.pt"
 #: start takes less time, get more of them, up to a limit.
 N_STARTS, VOLUME_OF_N_STARTS, MOST_STARTS = 64, 3000.0, 256
 #: Random starts before somebody else is asked whether they are enough; then whenever they double.
-FIRST_ASKED_AT = 16
+FIRST_ASKED_AT = 8
 #: Random starts between two looks at whether more are needed; they are computed together.
 STARTS_AT_ONCE = 4
 #: Starts that are made before agreement ends the search: an answer that is nearly right, or wrong,
@@ -80,16 +81,21 @@ RESOLUTION_TOLERANCE = 1e-6
 #: again, at most so often, while the confidence grows by this.
 N_SHAKEN, SHAKE_SHARPNESS, SHAKE_SHARE = 4, 0.5, 0.5
 MOST_SHAKES, SHAKE_GAIN = 3, 0.001
+#: Guesses of others that are gone on from together, at most, and the passes made from each.
+MOST_GUESSES, PASSES_FROM_GUESS = 4, 8
 #: Memory for maps of the starts computed together, bytes, and what a grid point of one takes.
 MAP_MEMORY, BYTES_PER_POINT = 5e8, 1500.0
 
 
 @dataclass(frozen=True)
 class _Problem:
-    """One crystal in the reference setting, ready for the network: the reflections of `f_obs`, and
-    behind them, where the model fills in, those that were not measured. `is_trained_on` says
-    whether the model was trained on its space group."""
+    """One crystal: amplitudes as they came, the operator to the reference setting, and there, ready
+    for the network, the reflections of `f_obs`, and behind them, where the model fills in, those
+    that were not measured. `is_trained_on` says whether the model was trained on its space group.
+    """
 
+    amplitudes: miller.array
+    to_reference: sgtbx.change_of_basis_op
     f_obs: miller.array
     is_trained_on: bool
     frame: Frame
@@ -130,7 +136,7 @@ class NeuralPhaser:
     progress : callable, optional
         Called with (starts done, starts at most).
     enough : callable, optional
-        Asked after 16, 32, 64 ... starts, where none is certain, with the distinct solutions
+        Asked after 8, 16, 32 ... starts, where none is certain, with the distinct solutions
         (`PhasingResult`) of those that are new; the search ends where it says True.
     """
 
@@ -193,6 +199,37 @@ class NeuralPhaser:
             Where no reflections are left in the resolution range.
         """
         began = time.monotonic()
+        problem = self._problem(f_obs)
+        n_most = self.n_starts or default_starts(problem.f_obs)
+
+        @torch.inference_mode(False)
+        def enough(outputs: torch.Tensor, confidences: torch.Tensor) -> bool:
+            return self.enough(self._phased(problem, outputs, confidences, began))
+
+        return self._phased(problem, *self._search(problem, n_most, enough), began)
+
+    @one_thread()
+    def from_phases(self, f_obs: miller.array, guess: PhasingResult) -> PhasingResult:
+        """What the network makes of the phases of a guess.
+
+        Parameters
+        ----------
+        f_obs : cctbx.miller.array
+            As for a call.
+        guess : PhasingResult
+            Of any strategy; its alternatives are tried beside it, `MOST_GUESSES` in all. Their
+            confidence is not asked for.
+
+        Raises
+        ------
+        libtbx.utils.Sorry
+            As for a call.
+        """
+        began = time.monotonic()
+        problem = self._problem(f_obs)
+        return self._phased(problem, *self._continued(problem, guess), began)
+
+    def _problem(self, f_obs: miller.array) -> _Problem:
         amplitudes = unique_amplitudes(f_obs)
         cut = self._cut(amplitudes)
         amplitudes = amplitudes.select(amplitudes.d_spacings().data() >= cut)
@@ -203,22 +240,13 @@ class NeuralPhaser:
             )
         reference, to_reference = to_reference_setting(amplitudes)
         # one order of reflections, so that a seed means the same starts in every setting
-        problem = self._problem(reference.sort(by_value="packed_indices"))
-        n_most = self.n_starts or default_starts(reference)
+        return self._shown(reference.sort(by_value="packed_indices"), amplitudes, to_reference)
 
-        def result(outputs: torch.Tensor, confidences: torch.Tensor) -> PhasingResult:
-            distinct = distinct_solutions(confidences.numpy(), self._agreement(problem, outputs))
-            solutions = [
-                (self._result(problem, outputs[i], to_reference.inverse(), amplitudes), n_agreeing)
-                for i, n_agreeing in distinct
-            ]
-            return best_with_alternatives(self.name, self.seed, solutions, len(outputs), began)
-
-        @torch.inference_mode(False)
-        def enough(outputs: torch.Tensor, confidences: torch.Tensor) -> bool:
-            return self.enough(result(outputs, confidences))
-
-        return result(*self._search(problem, n_most, enough))
+    def _phased(self, problem, outputs, confidences, began) -> PhasingResult:
+        """The distinct ones of some outputs (s, k, n) with their confidences (s,)."""
+        distinct = distinct_solutions(confidences.numpy(), self._agreement(problem, outputs))
+        solutions = [(self._result(problem, outputs[i]), n_agreeing) for i, n_agreeing in distinct]
+        return best_with_alternatives(self.name, self.seed, solutions, len(outputs), began)
 
     def _cut(self, f_obs: miller.array) -> float:
         """Resolution that the network is shown, A."""
@@ -236,7 +264,8 @@ class NeuralPhaser:
             )  # fmt: skip
         return wanted - RESOLUTION_TOLERANCE
 
-    def _problem(self, f_obs: miller.array) -> _Problem:
+    def _shown(self, f_obs: miller.array, amplitudes: miller.array, to_reference) -> _Problem:
+        """As the network is shown amplitudes in the reference setting, `f_obs`."""
         number = f_obs.space_group_info().type().number()
         is_trained_on = number in self.metadata.groups
         if not is_trained_on:
@@ -259,8 +288,9 @@ class NeuralPhaser:
         amplitude[0, : f_obs.size()] = torch.tensor(f_obs.data().as_numpy_array())
         e_value = frame.shown_amplitudes(amplitude)
         return _Problem(
-            f_obs, is_trained_on, frame, frame.transform(), e_value, amplitude.square()
-        )
+            amplitudes, to_reference, f_obs, is_trained_on, frame, frame.transform(), e_value,
+            amplitude.square(),
+        )  # fmt: skip
 
     @torch.inference_mode()
     def _search(
@@ -302,12 +332,40 @@ class NeuralPhaser:
             agreement_ends = not centrosymmetric and done >= AGREEMENT_STARTS
             if agreement_ends and enough_agree(confidences.numpy(), agreement):
                 break
+        self._shake(problem, outputs, confidences, generator)
+        return outputs, confidences
+
+    @torch.inference_mode()
+    def _continued(
+        self, problem: _Problem, guess: PhasingResult
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Outputs (s, k, n) and confidences (s,) of what a guess and its alternatives lead to."""
+        guesses = (guess, *guess.alternatives)[:MOST_GUESSES]
+        start = torch.zeros(len(guesses), problem.frame.n_parts, problem.frame.mask.shape[1])
+        n = problem.f_obs.size()
+        for i, one in enumerate(guesses):
+            coefficients = coefficients_in_reference(
+                one, problem.to_reference, problem.f_obs, weighted=False
+            )
+            factor = coefficients / np.maximum(np.abs(coefficients), np.finfo(float).tiny)
+            parts = np.stack([factor.real, factor.imag])[: start.shape[1]]
+            start[i, :, :n] = torch.tensor(parts, dtype=torch.float32)
+
+        def walk(one_pass, some, frame):
+            return recycle(one_pass, some, frame.centric, PASSES_FROM_GUESS)
+
+        outputs, confidences = self._walked(problem, start, walk)
+        generator = torch.Generator().manual_seed(self.seed)
+        self._shake(problem, outputs, confidences, generator)
+        return outputs, confidences
+
+    def _shake(self, problem, outputs, confidences, generator) -> None:
+        """Puts what shaking makes of the most confident output in its place, if it is believed."""
         best = int(confidences.argmax())
         if confidences[best] > CONFIDENT:
             outputs[best], confidences[best] = self._shaken(
                 problem, outputs[best], confidences[best], generator
             )
-        return outputs, confidences
 
     def _shaken(self, problem, output, confidence, generator):
         """A solution (k, n), made better where new anneals from around it are believed more."""
@@ -335,17 +393,26 @@ class NeuralPhaser:
         settled: Callable[[torch.Tensor], bool] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Outputs (s, k, n) of anneals from some starts (s, k, n), and their confidences (s,)."""
+
+        def walk(one_pass, some, frame):
+            return anneal(
+                one_pass, some, frame.centric, frame.mask, n_passes, generator, settled
+            )
+
+        return self._walked(problem, start, walk)
+
+    def _walked(
+        self, problem: _Problem, start: torch.Tensor, walk: Callable[..., torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Outputs and confidences of walks from some starts, as many at once as memory allows."""
         n_points = problem.frame.n_shifts * problem.frame.points.shape[1]
         at_once = int(np.clip(MAP_MEMORY / (n_points * BYTES_PER_POINT), 1, len(start)))
         one_pass = partial(
             problem.frame.one_pass, self.model, problem.transform, problem.e_value
         )
-        outputs = []
-        for some in start.split(at_once):
-            frame = problem.frame.repeat(len(some))
-            outputs.append(
-                anneal(one_pass, some, frame.centric, frame.mask, n_passes, generator, settled)
-            )
+        outputs = [
+            walk(one_pass, some, problem.frame.repeat(len(some))) for some in start.split(at_once)
+        ]
         output = torch.cat(outputs)
         # the search goes by what the network itself believes, calibrated or not
         return output, self._confidence(problem, output)
@@ -384,7 +451,7 @@ class NeuralPhaser:
 
         return agreement
 
-    def _result(self, problem, output, back, amplitudes):
+    def _result(self, problem, output):
         n = problem.f_obs.size()
         output, centric = output[:, :n], problem.frame.centric[:, :n]
         # in double precision, so that the amplitudes stay those of the data
@@ -396,6 +463,6 @@ class NeuralPhaser:
             problem.f_obs,
             phase_factor,
             certainty.astype(float),
-            back,
-            amplitudes,
+            problem.to_reference.inverse(),
+            problem.amplitudes,
         )

@@ -155,6 +155,36 @@ def in_input_setting(
     )
 
 
+def coefficients_in_reference(
+    guess: PhasingResult, to_reference, f_obs: miller.array, weighted: bool
+) -> np.ndarray:
+    """Structure factors of an answer in the setting of the input, in that of a network.
+
+    Parameters
+    ----------
+    guess : PhasingResult
+    to_reference : cctbx.sgtbx.change_of_basis_op
+        From the setting of the input to that of the network.
+    f_obs : cctbx.miller.array
+        Amplitudes in the setting of the network.
+    weighted : bool
+        By their confidence.
+
+    Returns
+    -------
+    numpy.ndarray of complex, shape (n_reflections,)
+        In the order of `f_obs`; 0 where the answer has none.
+    """
+    data = guess.f_phased.data() * guess.confidence.data() if weighted else guess.f_phased.data()
+    given = guess.f_phased.customized_copy(data=data, sigmas=None)
+    moved = given.change_basis(to_reference).map_to_asu()
+    pairs = miller.match_indices(f_obs.indices(), moved.indices()).pairs()
+    coefficients = np.zeros(f_obs.size(), dtype=complex)
+    of_f_obs, of_guess = pairs.column(0), pairs.column(1)
+    coefficients[of_f_obs.as_numpy_array()] = moved.data().select(of_guess).as_numpy_array()
+    return coefficients
+
+
 def best_with_alternatives(
     strategy: str,
     seed: int,

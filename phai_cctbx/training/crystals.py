@@ -562,25 +562,16 @@ def read_crystals(path: str | Path) -> list[Crystal]:
 def main(arguments: list[str]) -> None:
     """Write a pool: ``out.npz library=FILE n=4000 seed=0 groups=all median_volume=700``.
 
-    `groups` may be ``all``, ``centro`` or ``acentric``.
+    `groups` may be ``all``, ``centro``, ``acentric``, or numbers of space groups (``2,14``).
     """
     out, *rest = arguments
     options = {"n": "4000", "seed": "0", "groups": "all", "device": "cpu", "library": ""}
     options["median_volume"] = str(MEDIAN_VOLUME)
     options.update(argument.split("=", 1) for argument in rest)
-    shares = {
-        "all": GROUP_SHARES,
-        "centro": CENTROSYMMETRIC_SHARES,
-        "acentric": {
-            number: share
-            for number, share in GROUP_SHARES.items()
-            if not space_group(number).centrosymmetric
-        },
-    }[options["groups"]]
     generator = CrystalGenerator(
         read_library(options["library"]),
         int(options["seed"]),
-        shares,
+        _shares(options["groups"]),
         float(options["median_volume"]),
         options["device"],
     )
@@ -594,6 +585,17 @@ def main(arguments: list[str]) -> None:
         100.0 * generator.n_accepted / generator.n_attempts, generator.n_attempts,
         generator.n_abandoned,
     )  # fmt: skip
+
+
+def _shares(groups: str) -> dict[int, float]:
+    """Space groups and their shares, of a word or of numbers as the command takes them."""
+    if groups == "all":
+        return GROUP_SHARES
+    if groups == "centro":
+        return CENTROSYMMETRIC_SHARES
+    if groups == "acentric":
+        return {n: share for n, share in GROUP_SHARES.items() if not space_group(n).centrosymmetric}
+    return {int(n): GROUP_SHARES[int(n)] for n in groups.split(",")}
 
 
 if __name__ == "__main__":

@@ -45,6 +45,9 @@ class Experiment:
     fills_in : bool
         Whether the network is shown absent reflections as well, without an amplitude
         (`NOT_MEASURED`), and learns to phase them.
+    complete : float
+        Share of the crystals of which nothing is missing at random; the others draw their share
+        uniformly up to `missing`.
     """
 
     d_min: tuple[float, float] = (1.8, 2.3)
@@ -54,6 +57,7 @@ class Experiment:
     polarity: float = 0.0
     overloads: float = 0.15
     fills_in: bool = True
+    complete: float = 0.4
 
 
 #: Share of the crystals that were measured for too long: up to `Experiment.overloads` of their
@@ -61,10 +65,6 @@ class Experiment:
 OVERLOADED_SHARE = 0.3
 #: Standard deviation of the logarithm of an intensity when it is decided what is too strong.
 OVERLOAD_SPREAD = 0.5
-
-#: Share of the crystals of which nothing is missing at random; the others draw their share
-#: uniformly up to `Experiment.missing`.
-COMPLETE_SHARE = 0.4
 
 #: Standard deviation of the logarithm of all U_iso of a strained crystal.
 U_VARIATION = 0.3
@@ -141,8 +141,10 @@ def collate(
         inverse_d = d_star(crystal.unit_cell, hkl)
         inside = inverse_d <= 1.0 / d_min
         hkl, inverse_d = hkl[inside], inverse_d[inside]
-        share_missing = max(0.0, rng.uniform(-COMPLETE_SHARE, 1.0 - COMPLETE_SHARE))
-        share_missing *= experiment.missing / (1.0 - COMPLETE_SHARE)
+        beyond = rng.random() - experiment.complete
+        share_missing = 0.0
+        if beyond > 0.0:
+            share_missing = experiment.missing * beyond / (1.0 - experiment.complete)
         present = measured(hkl, inverse_d, share_missing, rng)
         if not experiment.fills_in:
             hkl, present = hkl[present], present[present]

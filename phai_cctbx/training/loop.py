@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from phai_cctbx.network.expectation import expected_phase_factor, sampled_phase_factor
-from phai_cctbx.network.operator import FourierOperator, OperatorConfig
+from phai_cctbx.network.operator import FourierOperator, OperatorConfig, deepened
 from phai_cctbx.training.batches import BatchStream, batches
 from phai_cctbx.training.diffraction import Batch, Diffraction, Experiment, diffract
 from phai_cctbx.training.loss import phase_loss
@@ -211,7 +211,8 @@ class Trainer:
         logger.info("resumed from %s: step %d", self.checkpoint, self.step)
 
     def start_from(self, weights: dict[str, Tensor]) -> None:
-        """Take over the weights of another training of the same network."""
+        """Take over the weights of another training, of a network as deep or less (`deepened`)."""
+        weights = deepened(weights, self.config.layers)
         self.model.load_state_dict(weights)
         self.average.load_state_dict(weights)
 

@@ -81,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--chain-passes", type=int, default=schedule.chain_passes)
     p.add_argument("--d-min", type=float, nargs=2, default=experiment.d_min)
     p.add_argument("--missing", type=float, default=experiment.missing)
+    p.add_argument("--complete", type=float, default=experiment.complete, help="share of crystals")
     p.add_argument("--noise", type=float, default=experiment.noise)
     p.add_argument("--overloads", type=float, default=experiment.overloads)
     p.add_argument("--polarity", type=float, default=experiment.polarity)
@@ -116,7 +117,7 @@ def main(arguments: list[str] | None = None) -> None:
         pools,
         Experiment(
             tuple(options.d_min), options.missing, options.noise,
-            polarity=options.polarity, overloads=options.overloads,
+            polarity=options.polarity, overloads=options.overloads, complete=options.complete,
         ),  # fmt: skip
         Schedule(
             options.minutes, options.learning_rate, final_share=options.final_share,

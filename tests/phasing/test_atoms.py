@@ -156,7 +156,7 @@ def answers(monkeypatch, f_obs, f_calc, **expected):
             found = PhasingResult(phased, flat, merit, strategy=strategy)
             if "enough" in options and options["enough"](found):
                 calls.append("enough")
-            return found
+            return iter([found]) if strategy == "atoms_in_maps" else found
 
         return phase
 
@@ -165,27 +165,33 @@ def answers(monkeypatch, f_obs, f_calc, **expected):
     return calls
 
 
+LOOK = ["atoms_in_maps", "neural_from"]
+
+
 @pytest.mark.parametrize(
-    ("network", "in_map", "asked", "first", "expected_r"),
+    ("network", "in_map", "of_atoms", "asked", "first", "expected_r"),
     [
         # atoms explain the amplitudes: that is the answer
-        (0.5, (0.97, 0.95), ["neural", "atoms_in_maps", "enough"], "atoms_in_maps", 0.97),
+        (0.5, (0.97, 0.95), None, ["neural", "atoms_in_maps", "enough"], "atoms_in_maps", 0.97),
+        # the network is certain of what it makes of them
+        (0.5, (0.4, 0.0), 0.99, ["neural", *LOOK, "enough"], "neural_from", 0.99),
         # they come near and agree with what the network believes
-        (0.96, (0.76, 0.6), ["neural", *2 * ["atoms_in_maps"]], "atoms_in_maps", None),
+        (0.96, (0.76, 0.6), 0.5, ["neural", *LOOK, *LOOK], "atoms_in_maps", None),
         # they do not: a network that is sure is doubted, beyond a limit it is not
-        (0.93, (0.4, 0.0), ["neural", *2 * ["atoms_in_maps"], "atoms"], "atoms", 0.9),
-        (0.96, (0.4, 0.0), ["neural", *2 * ["atoms_in_maps"]], "neural", 0.96),
-        (0.995, (0.4, 0.0), ["neural", "atoms_in_maps"], "neural", 0.995),
+        (0.93, (0.4, 0.0), 0.5, ["neural", *LOOK, *LOOK, "atoms", "neural_from"], "atoms", 0.9),
+        (0.96, (0.4, 0.0), 0.5, ["neural", *LOOK, *LOOK], "neural", 0.96),
+        (0.995, (0.4, 0.0), 0.5, ["neural", *LOOK], "neural", 0.995),
         # nor does the network know: they are searched for
-        (0.5, (0.4, 0.0), ["neural", "atoms_in_maps", "atoms"], "atoms", 0.9),
+        (0.5, (0.4, 0.0), 0.5, ["neural", *LOOK, "atoms", "neural_from"], "atoms", 0.9),
     ],
 )
-def test_atoms_judge_the_network(
-    glycolamide, monkeypatch, network, in_map, asked, first, expected_r
+def test_atoms_judge_the_network_and_it_judges_them(
+    glycolamide, monkeypatch, network, in_map, of_atoms, asked, first, expected_r
 ):
     calls = answers(
-        monkeypatch, *glycolamide, neural=(network, 0.0), atoms_in_maps=in_map, atoms=(0.9, 0.9)
-    )
+        monkeypatch, *glycolamide, neural=(network, 0.0), atoms_in_maps=in_map,
+        neural_from=(of_atoms, 0.0), atoms=(0.9, 0.5),
+    )  # fmt: skip
     result = make_phaser("auto", composition=COMPOSITION)(glycolamide[0])
     assert calls == asked
     assert result.strategy == first
@@ -202,7 +208,10 @@ def test_atoms_judge_the_network(
 
 
 def test_a_denied_answer_is_believed_less(glycolamide, monkeypatch):
-    answers(monkeypatch, *glycolamide, neural=(0.9, 0.0), atoms_in_maps=(0.4, 0.0), atoms=(0.4, 0))
+    answers(
+        monkeypatch, *glycolamide, neural=(0.9, 0.0), atoms_in_maps=(0.4, 0.0),
+        neural_from=(0.4, 0.0), atoms=(0.4, 0),
+    )  # fmt: skip
     result = make_phaser("auto", composition=COMPOSITION)(glycolamide[0])
     assert result.strategy == "neural"
     # five sixths right before: odds of 5 to 1, times 0.05

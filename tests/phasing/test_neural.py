@@ -14,6 +14,7 @@ from phai_cctbx.network.normalisation import NOT_MEASURED
 from phai_cctbx.network.recycling import N_LAST, anneal
 from phai_cctbx.phasing import neural
 from phai_cctbx.phasing.neural import BUNDLED_MODEL, NeuralPhaser, default_starts
+from phai_cctbx.phasing.result import PhasingResult
 from phai_cctbx.phasing.scoring import score_r
 
 torch = pytest.importorskip("torch")
@@ -163,12 +164,26 @@ def test_who_is_asked_sees_new_solutions_and_ends_the_search(f_calc, monkeypatch
     def enough(guess):
         asked.append(guess.figures_of_merit["n_starts"])
         assert guess.f_phased.size() == f_calc.size()
-        return len(asked) == 3
+        return len(asked) == 4
 
     found = NeuralPhaser(seed=1, n_starts=96, n_passes=2, enough=enough)(abs(f_calc))
-    # after 16, 32 and 64
-    assert asked == [16, 16, 32]
+    # after 8, 16, 32 and 64
+    assert asked == [8, 8, 16, 32]
     assert found.figures_of_merit["n_starts"] == 64
+
+
+@pytest.mark.parametrize("to_setting", ["a,b,c", "c,b,-a-c"])
+def test_the_network_goes_on_from_the_phases_of_others(f_calc, disturbed, to_setting):
+    there = f_calc.change_basis(to_setting).map_to_asu()
+    start = there.phase_transfer(flex.double(disturbed(there, 1.5, seed=1)))
+    before = score_r(start, there).r
+    assert before < 0.9
+    # its reflections in another order, some of them, and what it believes of them does not matter
+    some = start.select(flex.size_t(np.random.default_rng(1).permutation(start.size())[:-10]))
+    guess = PhasingResult(some, some.array(data=flex.double(some.size(), 0.0)))
+    found = NeuralPhaser().from_phases(abs(there), guess)
+    assert score_r(found.f_phased, there).r > max(0.97, before)
+    assert found.figures_of_merit["n_starts"] == 1
 
 
 def test_a_shaken_solution_is_believed_no_less(f_calc, result, monkeypatch):

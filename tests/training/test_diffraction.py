@@ -92,6 +92,15 @@ def test_missing_reflections_stay_within_the_share():
         assert measured(hkl, inverse_d, 0.3, rng).mean() > 0.6
 
 
+@pytest.mark.parametrize("complete", [0.0, 0.5, 1.0])
+def test_a_share_of_the_crystals_is_complete(complete):
+    experiment = replace(CALCULATED_2A, missing=0.3, complete=complete)
+    batch = collate([artificial(14)] * 200, experiment, 3.0, np.random.default_rng(0))
+    nothing_missing = (batch.measured == batch.mask).all(1).float().mean().item()
+    # below the beam stop a few may be missing where none is at random
+    assert 0.7 * complete - 0.1 < nothing_missing < complete + 0.1
+
+
 def test_overloads_are_the_strongest_reflections():
     batch = collate([artificial(14)] * 200, CALCULATED_2A, 3.0, np.random.default_rng(0))
     saturated = Experiment((2.0, 2.0), missing=0.0, noise=0.0, strain=0.0, overloads=0.15)

@@ -1,5 +1,7 @@
 """Training: reproducible, resumable, and it learns."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -32,11 +34,11 @@ def crystals(numbers, n=6):
     ]  # fmt: skip
 
 
-def trainer(path, numbers=(2, 14), **schedule):
+def trainer(path, numbers=(2, 14), config=TINY, **schedule):
     pool = CrystalPool(crystals(numbers), budget=1e6, largest_batch=4)
     once = iter([pool])
     return Trainer(
-        TINY, lambda: next(once, None), EXPERIMENT, Schedule(**schedule), 3,
+        config, lambda: next(once, None), EXPERIMENT, Schedule(**schedule), 3,
         torch.device("cpu"), path / "training.pt",
     )  # fmt: skip
 
@@ -85,6 +87,20 @@ def test_loss_falls(tmp_path, numbers):
     for _ in range(120):
         learning.train_step()
     assert loss_from_disturbed_truth(learning, numbers) < before - 0.03
+
+
+def test_a_deeper_network_begins_with_the_same_answers_and_learns(tmp_path):
+    shallow = trainer(tmp_path / "shallow")
+    deep = trainer(tmp_path / "deep", config=replace(TINY, layers=3))
+    deep.start_from(shallow.model.state_dict())
+    chain = deep.new_chain()
+    with torch.no_grad():
+        answers = [chain.diffraction.one_pass(t.model, chain.start) for t in (shallow, deep)]
+    torch.testing.assert_close(answers[0], answers[1])
+    for _ in range(3):
+        deep.train_step()
+    added = deep.model.layers[2].token_mlp[2].weight
+    assert added.abs().max() > 0.0
 
 
 def test_no_crystals_no_training(tmp_path):
