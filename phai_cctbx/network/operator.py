@@ -23,7 +23,7 @@ modulus kappa the concentration of a von Mises distribution about it.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,9 @@ class OperatorConfig:
         C, S, number of Re(u v*), layers, width of the MLP at grid points.
     grid_points_per_d_min : float
         Grid step is d_min over this.
+    acentric_layers : int, optional
+        Layers of a network of its own for groups without a centre of symmetry; by default one
+        network is for all.
     """
 
     channels: int = 48
@@ -52,6 +55,7 @@ class OperatorConfig:
     layers: int = 6
     hidden: int = 96
     grid_points_per_d_min: float = 2.5
+    acentric_layers: int | None = None
 
     def as_dict(self) -> dict:
         return asdict(self)
@@ -128,28 +132,6 @@ class FourierLayer(nn.Module):
         mixed = self.mix_out(gates[..., : self.channels] * self.mix_in(unit))
         x = (x + mixed + 0.3 * gates[..., self.channels :] * x) * token_mask
         return x, scalars
-
-
-def deepened(weights: dict[str, Tensor], n_layers: int) -> dict[str, Tensor]:
-    """Weights of a `FourierOperator` for one of at least as many layers, with the same answers.
-
-    New layers are copies of the last one that add nothing yet (after Net2Net, Chen, Goodfellow &
-    Shlens, ICLR 2016): what they give to channels and scalars starts at zero, and is learnt.
-    """
-    n_known = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("layers."))
-    weights = dict(weights)
-    for new in range(n_known, n_layers):
-        for name, value in list(weights.items()):
-            if not name.startswith(f"layers.{n_known - 1}."):
-                continue
-            part = name.split(".", 2)[2]
-            value = value.clone()
-            if part.startswith("radial_filter."):
-                value[len(value) // 2 :] = 0.0
-            elif part.startswith("token_mlp.2."):
-                value[:] = 0.0
-            weights[f"layers.{new}.{part}"] = value
-    return weights
 
 
 class FourierOperator(nn.Module):
@@ -281,3 +263,82 @@ class FourierOperator(nn.Module):
         while signs.shape[0] < n_shifts:
             signs = torch.cat([torch.cat([signs, signs], 1), torch.cat([signs, -signs], 1)], 0)
         return signs
+
+
+class OperatorByCentre(nn.Module):
+    """One network for centrosymmetric groups, in which everything is real, one for the others.
+
+    Parameters
+    ----------
+    centrosymmetric, acentric : FourierOperator
+    """
+
+    def __init__(self, centrosymmetric: FourierOperator, acentric: FourierOperator):
+        super().__init__()
+        self.centrosymmetric = centrosymmetric
+        self.acentric = acentric
+
+    def forward(
+        self,
+        e_value: Tensor,
+        d_star: Tensor,
+        epsilon: Tensor,
+        centric: Tensor,
+        mask: Tensor,
+        start: Tensor,
+        blocks: Tensor,
+        weights: Tensor,
+        places: Tensor,
+    ) -> Tensor:
+        """As `FourierOperator.forward`."""
+        if start.shape[1] == 1:
+            return self.centrosymmetric(
+                e_value, d_star, epsilon, centric, mask, start, blocks, weights, places
+            )
+        return self.acentric(
+            e_value, d_star, epsilon, centric, mask, start, blocks, weights, places
+        )
+
+
+def operator(config: OperatorConfig) -> FourierOperator | OperatorByCentre:
+    """The network that a configuration describes, with random weights."""
+    if config.acentric_layers is None:
+        return FourierOperator(config)
+    acentric = replace(config, layers=config.acentric_layers)
+    return OperatorByCentre(FourierOperator(config), FourierOperator(acentric))
+
+
+def fitted(weights: dict[str, Tensor], config: OperatorConfig) -> dict[str, Tensor]:
+    """Weights of a network for one that is deeper, or has a part of its own for groups without a
+    centre: with the same answers."""
+    if config.acentric_layers is None:
+        return deepened(weights, config.layers)
+    layers = {"centrosymmetric": config.layers, "acentric": config.acentric_layers}
+    both = {}
+    for part, n_layers in layers.items():
+        own = {n.removeprefix(f"{part}."): w for n, w in weights.items() if n.startswith(part)}
+        for name, value in deepened(own or weights, n_layers).items():
+            both[f"{part}.{name}"] = value
+    return both
+
+
+def deepened(weights: dict[str, Tensor], n_layers: int) -> dict[str, Tensor]:
+    """Weights of a `FourierOperator` for one of at least as many layers, with the same answers.
+
+    New layers are copies of the last one that add nothing yet (after Net2Net, Chen, Goodfellow &
+    Shlens, ICLR 2016): what they give to channels and scalars starts at zero, and is learnt.
+    """
+    n_known = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("layers."))
+    weights = dict(weights)
+    for new in range(n_known, n_layers):
+        for name, value in list(weights.items()):
+            if not name.startswith(f"layers.{n_known - 1}."):
+                continue
+            part = name.split(".", 2)[2]
+            value = value.clone()
+            if part.startswith("radial_filter."):
+                value[len(value) // 2 :] = 0.0
+            elif part.startswith("token_mlp.2."):
+                value[:] = 0.0
+            weights[f"layers.{new}.{part}"] = value
+    return weights

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from phai_cctbx.network.model_file import ModelMetadata, save_model
-from phai_cctbx.network.operator import FourierOperator, OperatorConfig
+from phai_cctbx.network.operator import OperatorConfig, operator
 from phai_cctbx.training.calibration import calibration_error, kappa_scales, phase_errors
 from phai_cctbx.training.crystals import Crystal, read_crystals
 from phai_cctbx.training.diffraction import Experiment
@@ -45,7 +45,7 @@ def export(
     """
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     config = OperatorConfig(**state["config"])
-    model = FourierOperator(config)
+    model = operator(config)
     model.load_state_dict(state["average"])
     model.eval()
     # a checkpoint that says nothing of absent reflections was trained without them

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from phai_cctbx.network.expectation import expected_phase_factor, sampled_phase_factor
-from phai_cctbx.network.operator import FourierOperator, OperatorConfig, deepened
+from phai_cctbx.network.operator import OperatorConfig, fitted, operator
 from phai_cctbx.training.batches import BatchStream, batches
 from phai_cctbx.training.diffraction import Batch, Diffraction, Experiment, diffract
 from phai_cctbx.training.loss import phase_loss
@@ -163,8 +163,8 @@ class Trainer:
         self.config, self.pools = config, pools
         self.experiment, self.schedule, self.n_workers = experiment, schedule, n_workers
         self.device, self.checkpoint, self.seed = device, Path(checkpoint), seed
-        self.model = FourierOperator(config).to(device)
-        self.average = FourierOperator(config).to(device)
+        self.model = operator(config).to(device)
+        self.average = operator(config).to(device)
         self.average.load_state_dict(self.model.state_dict())
         self.average.requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
@@ -198,7 +198,8 @@ class Trainer:
 
     def _resume(self) -> None:
         state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-        if state["version"] != CHECKPOINT_VERSION or state["config"] != self.config.as_dict():
+        is_same = OperatorConfig(**state["config"]) == self.config
+        if state["version"] != CHECKPOINT_VERSION or not is_same:
             raise ValueError(
                 f"{self.checkpoint}: a checkpoint of another network "
                 f"(version {state['version']}, {state['config']})"
@@ -211,8 +212,8 @@ class Trainer:
         logger.info("resumed from %s: step %d", self.checkpoint, self.step)
 
     def start_from(self, weights: dict[str, Tensor]) -> None:
-        """Take over the weights of another training, of a network as deep or less (`deepened`)."""
-        weights = deepened(weights, self.config.layers)
+        """Take over the weights of another training, of a network as deep or less (`fitted`)."""
+        weights = fitted(weights, self.config)
         self.model.load_state_dict(weights)
         self.average.load_state_dict(weights)
 

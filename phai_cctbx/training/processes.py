@@ -40,10 +40,14 @@ class Processes:
         return torch.device(kind, self.local_rank) if kind == "cuda" else torch.device(kind)
 
     def average_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Replace each gradient by its mean over the processes."""
+        """Replace each gradient by its mean over the processes, none counting as zero."""
         if self.count == 1:
             return
-        gradients = [p.grad for p in parameters if p.grad is not None]
+        gradients = []
+        for p in parameters:
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+            gradients.append(p.grad)
         together = torch.cat([g.flatten() for g in gradients])
         dist.all_reduce(together)
         together /= self.count

@@ -77,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--final-share", type=float, default=schedule.final_share)
     p.add_argument("--channels", type=int, default=config.channels)
     p.add_argument("--layers", type=int, default=config.layers)
+    p.add_argument("--acentric-layers", type=int, help="of a network of their own, if given")
     p.add_argument("--grid-points-per-d-min", type=float, default=config.grid_points_per_d_min)
     p.add_argument("--chain-passes", type=int, default=schedule.chain_passes)
     p.add_argument("--d-min", type=float, nargs=2, default=experiment.d_min)
@@ -111,6 +112,7 @@ def main(arguments: list[str] | None = None) -> None:
         hidden=2 * options.channels,
         layers=options.layers,
         grid_points_per_d_min=options.grid_points_per_d_min,
+        acentric_layers=options.acentric_layers,
     )
     trainer = Trainer(
         config,

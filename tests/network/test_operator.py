@@ -16,7 +16,8 @@ from phai_cctbx.network.alignment import (  # noqa: E402
     shifted,
 )
 from phai_cctbx.network.frame import Frame, describe, stack  # noqa: E402
-from phai_cctbx.network.operator import FourierOperator, OperatorConfig  # noqa: E402
+from phai_cctbx.network.model_file import ModelMetadata, load_model, save_model  # noqa: E402
+from phai_cctbx.network.operator import FourierOperator, OperatorConfig, operator  # noqa: E402
 from phai_cctbx.network.reflections import d_star, indices_to, unique_reflections  # noqa: E402
 from phai_cctbx.network.space_groups import space_group  # noqa: E402
 
@@ -147,6 +148,21 @@ def test_output_obeys_phase_restrictions(number):
     centric = frame.centric[0]
     angle = torch.atan2(output[0, 1], output[0, 0]) - frame.restricted_phase[0]
     assert torch.sin(angle[centric]).abs().max() < 1e-3 if centric.any() else True
+
+
+@pytest.mark.parametrize(("number", "part"), [(14, "centrosymmetric"), (19, "acentric")])
+def test_a_network_of_its_own_for_groups_without_a_centre(number, part, tmp_path):
+    both = operator(replace(SMALL, acentric_layers=1)).eval()
+    frame = frame_of(number)
+    e_value, start = amplitudes(frame), frame.random_start(torch.Generator().manual_seed(6))
+    expected = one_pass(getattr(both, part), frame, e_value, start)
+    torch.testing.assert_close(one_pass(both, frame, e_value, start), expected)
+    path = tmp_path / "both.pt"
+    save_model(both, ModelMetadata("both", "none", (1.8, 2.3), 3.0, (14, 19)), path)
+    model, _ = load_model(path)
+    torch.testing.assert_close(
+        one_pass(model, frame, e_value, start), expected, atol=2e-2, rtol=2e-2
+    )
 
 
 def test_padding_changes_nothing():

@@ -89,18 +89,31 @@ def test_loss_falls(tmp_path, numbers):
     assert loss_from_disturbed_truth(learning, numbers) < before - 0.03
 
 
-def test_a_deeper_network_begins_with_the_same_answers_and_learns(tmp_path):
-    shallow = trainer(tmp_path / "shallow")
-    deep = trainer(tmp_path / "deep", config=replace(TINY, layers=3))
-    deep.start_from(shallow.model.state_dict())
-    chain = deep.new_chain()
-    with torch.no_grad():
-        answers = [chain.diffraction.one_pass(t.model, chain.start) for t in (shallow, deep)]
-    torch.testing.assert_close(answers[0], answers[1])
-    for _ in range(3):
-        deep.train_step()
-    added = deep.model.layers[2].token_mlp[2].weight
-    assert added.abs().max() > 0.0
+@pytest.mark.parametrize("acentric_layers", [None, 1, 2])
+def test_a_larger_network_begins_with_the_same_answers_and_learns(tmp_path, acentric_layers):
+    small = trainer(tmp_path / "small")
+    config = replace(TINY, layers=3, acentric_layers=acentric_layers)
+    large = trainer(tmp_path / "large", numbers=(2, 19), config=config)
+    large.start_from(small.model.state_dict())
+    before = {name: value.clone() for name, value in large.model.state_dict().items()}
+    kinds = set()
+    for _ in range(12):
+        chain = large.new_chain()
+        kinds.add(chain.diffraction.batch.centrosymmetric)
+        with torch.no_grad():
+            answers = [chain.diffraction.one_pass(t.model, chain.start) for t in (small, large)]
+        torch.testing.assert_close(answers[0], answers[1])
+    assert kinds == {True, False}
+    for _ in range(12):
+        large.train_step()
+    large.save()
+    after = large.model.state_dict()
+    learning = [name for name in after if name.endswith(("map_mlp.0.weight", "mix_in.weight"))]
+    assert len(learning) == 2 * (3 + (acentric_layers or 0))
+    for name in learning:
+        assert not torch.equal(after[name], before[name]), name
+    again = trainer(tmp_path / "large", numbers=(2, 19), config=config)
+    assert again.step == large.step
 
 
 def test_no_crystals_no_training(tmp_path):
