@@ -1,7 +1,8 @@
 """Training by several processes, each with a device of its own: ``torchrun``.
 
-Every process draws batches of its own; the gradients of a step are averaged over all of them, so
-that the weights stay the same everywhere. The first process keeps time and writes the files.
+Every process draws batches of its own. The gradients of a step are averaged over all of them, so
+that the weights stay the same everywhere; or each makes some steps by itself, and then the weights
+are averaged. The first process keeps time and writes the files.
 """
 
 from __future__ import annotations
@@ -48,12 +49,19 @@ class Processes:
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
             gradients.append(p.grad)
-        together = torch.cat([g.flatten() for g in gradients])
+        self.average(gradients)
+
+    def average(self, tensors: list[Tensor]) -> None:
+        """Replace each tensor by its mean over the processes."""
+        if self.count == 1:
+            return
+        together = torch.cat([t.detach().flatten() for t in tensors])
         dist.all_reduce(together)
         together /= self.count
-        parts = together.split([g.numel() for g in gradients])
-        for gradient, mean in zip(gradients, parts, strict=True):
-            gradient.copy_(mean.view_as(gradient))
+        parts = together.split([t.numel() for t in tensors])
+        with torch.no_grad():
+            for tensor, mean in zip(tensors, parts, strict=True):
+                tensor.copy_(mean.view_as(tensor))
 
     def time_of_first(self, seconds: float, device: torch.device) -> float:
         """What the clock of the first process says, so that all stop at the same step."""

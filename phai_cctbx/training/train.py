@@ -93,6 +93,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--mixed-precision", action="store_true", help="bfloat16 on a CPU too")
+    p.add_argument("--steps-apart", type=int, default=schedule.steps_apart, help="of processes")
     p.add_argument("--workers", type=int, default=0, help="processes that prepare batches")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return p
@@ -124,6 +125,7 @@ def main(arguments: list[str] | None = None) -> None:
         Schedule(
             options.minutes, options.learning_rate, final_share=options.final_share,
             chain_passes=options.chain_passes, mixed_precision=options.mixed_precision,
+            steps_apart=options.steps_apart,
         ),  # fmt: skip
         options.seed,
         device,

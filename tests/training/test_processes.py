@@ -30,7 +30,8 @@ processes = join_processes("cpu")
 pools = iter([CrystalPool(read_crystals(sys.argv[1]), budget=1e6, largest_batch=4)])
 training = Trainer(
     OperatorConfig(channels=8, scalars=8, relations=4, layers=1, hidden=16),
-    lambda: next(pools, None), Experiment(), Schedule(minutes=0.02), 3,
+    lambda: next(pools, None), Experiment(),
+    Schedule(minutes=0.02, steps_apart=int(sys.argv[3])), 3,
     processes.device("cpu"), Path(sys.argv[2]), processes=processes,
 )
 training.run()
@@ -42,7 +43,8 @@ leave_processes()
 """
 
 
-def test_processes_keep_the_same_weights_from_their_own_crystals(tmp_path):
+@pytest.mark.parametrize("steps_apart", [1, 4])
+def test_processes_keep_the_same_weights_from_their_own_crystals(tmp_path, steps_apart):
     rng = np.random.default_rng(1)
     crystals = [
         Crystal(
@@ -56,7 +58,8 @@ def test_processes_keep_the_same_weights_from_their_own_crystals(tmp_path):
     script.write_text(SCRIPT)
     run = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-         script, tmp_path / "pool.npz", tmp_path / "together.ckpt"],
+         script, tmp_path / "pool.npz", tmp_path / "together.ckpt",
+         str(steps_apart)],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
@@ -69,4 +72,4 @@ def test_processes_keep_the_same_weights_from_their_own_crystals(tmp_path):
     assert batch_0 != batch_1
     state = torch.load(tmp_path / "together.ckpt", weights_only=True)
     assert str(state["step"]) == same_0[0] and str(state["crystals"]) == same_0[1]
-    assert state["step"] > 3
+    assert state["step"] > 3 and state["step"] % steps_apart == 0
