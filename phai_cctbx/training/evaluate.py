@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +43,8 @@ class Evaluation:
         the same passes from the true phases.
     confidence : ndarray, shape (n,)
         Of the picked start.
+    right_starts : ndarray, shape (n,)
+        Share of the starts with r > 0.95.
     """
 
     numbers: np.ndarray
@@ -51,6 +53,7 @@ class Evaluation:
     best: np.ndarray
     from_truth: np.ndarray
     confidence: np.ndarray
+    right_starts: np.ndarray
 
     def failures(self, chosen: np.ndarray) -> dict[str, float]:
         """Of some crystals, the shares that are not phased, by what failed.
@@ -87,7 +90,9 @@ class Evaluation:
             failures = [f"{what} {share:.2f}" for what, share in self.failures(inside).items()]
             lines.append(
                 f"V {low:g}-{high:g} n {inside.sum()}: r > {R_SOLVED}: {', '.join(shares)};"
-                f" mean r {self.picked[inside].mean():.3f}; failures: {', '.join(failures)}"
+                f" mean r {self.picked[inside].mean():.3f},"
+                f" right starts {self.right_starts[inside].mean():.3f};"
+                f" failures: {', '.join(failures)}"
             )
         return "\n".join(lines)
 
@@ -124,6 +129,7 @@ def evaluate(
                     r.max(0).values.cpu().numpy(),
                     from_truth.cpu().numpy(),
                     top.cpu().numpy(),
+                    (r > R_SOLVED).float().mean(0).cpu().numpy(),
                 ]
             )
         )
@@ -138,19 +144,23 @@ def main(arguments: list[str] | None = None) -> None:
     p.add_argument("--n-crystals", type=int, default=100)
     p.add_argument("--n-starts", type=int, default=8)
     p.add_argument("--n-passes", type=int, default=24)
+    p.add_argument("--smallest-volume", type=float, default=0.0, help="A^3")
     p.add_argument("--largest-volume", type=float, default=np.inf, help="A^3")
+    p.add_argument("--missing", type=float, default=0.0, help="largest share left out at random")
     p.add_argument("--seed", type=int, default=0)
     options = p.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
     model, metadata = load_model(options.model)
-    crystals = [c for c in read_crystals(options.pool) if c.volume < options.largest_volume]
+    experiment = replace(CALCULATED_2A, missing=options.missing, complete=0.0)
+    low, high = options.smallest_volume, options.largest_volume
+    crystals = [c for c in read_crystals(options.pool) if low <= c.volume < high]
     kinds: dict[str, list[Crystal]] = {}
     for crystal in crystals[-options.n_crystals :]:
         kinds.setdefault(_kind(crystal), []).append(crystal)
     for kind, of_kind in kinds.items():
         found = evaluate(
-            model, of_kind, CALCULATED_2A, metadata.grid_points_per_d_min, options.n_starts,
+            model, of_kind, experiment, metadata.grid_points_per_d_min, options.n_starts,
             options.n_passes, options.seed,
         )  # fmt: skip
         logger.info("%s:\n%s", kind, found.summary())

@@ -10,7 +10,7 @@ def test_failures_are_told_apart():
     best = np.array([0.99, 0.98, 0.60, 0.97, 0.40])
     from_truth = np.array([1.00, 1.00, 0.99, 0.80, 0.70])
     volume = np.array([400.0, 450.0, 700.0, 800.0, 900.0])
-    found = Evaluation(np.full(5, 14), volume, picked, best, from_truth, picked)
+    found = Evaluation(np.full(5, 14), volume, picked, best, from_truth, picked, best)
     everything = np.ones(5, dtype=bool)
     assert found.failures(everything) == {
         "model": pytest.approx(0.2), "search": pytest.approx(0.2), "ranking": pytest.approx(0.2)
