@@ -1,19 +1,21 @@
 """From a checkpoint to a model file: ``python -m phai_cctbx.training.export``.
 
 Takes the averaged weights, scales kappa so that the confidence is true on crystals that were not
-trained on, and writes one self-describing TorchScript file.
+trained on, and writes one self-describing TorchScript file. The network for groups without a
+centre of symmetry may come from another model file (``--acentric``).
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from phai_cctbx.network.model_file import ModelMetadata, save_model
-from phai_cctbx.network.operator import OperatorConfig, operator
+from phai_cctbx.network.model_file import ModelMetadata, load_model, save_model
+from phai_cctbx.network.operator import OperatorConfig, fitted, operator
 from phai_cctbx.training.calibration import calibration_error, kappa_scales, phase_errors
 from phai_cctbx.training.crystals import Crystal, read_crystals
 from phai_cctbx.training.diffraction import Experiment
@@ -28,6 +30,7 @@ def export(
     training_set: str,
     path: Path,
     kappa_scale: tuple[float, float] = (1.0, 1.0),
+    acentric: Path | None = None,
 ) -> ModelMetadata:
     """Write the model of a checkpoint.
 
@@ -42,11 +45,26 @@ def export(
     path : Path
     kappa_scale : tuple of float
         Read where there is no `calibration`.
+    acentric : Path, optional
+        Model file of the network for groups without a centre of symmetry; the checkpoint gives
+        that for the others.
     """
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     config = OperatorConfig(**state["config"])
+    weights, groups = state["average"], set(state["groups"])
+    training = {
+        "seed": state["seed"],
+        "steps": state["step"],
+        "crystals": state["crystals"],
+        "hours": round(state["seconds"] / 3600.0, 2),
+    }
+    if acentric is not None:
+        other, described = load_model(acentric)
+        config, weights = _joined(config, weights, described, other.state_dict())
+        groups |= set(described.groups)
+        training["acentric"] = {"name": described.name, **described.training}
     model = operator(config)
-    model.load_state_dict(state["average"])
+    model.load_state_dict(weights)
     model.eval()
     # a checkpoint that says nothing of absent reflections was trained without them
     saved = {"fills_in": False, **state["experiment"]}
@@ -58,19 +76,29 @@ def export(
         training_set=training_set,
         d_min_range=experiment.d_min,
         grid_points_per_d_min=config.grid_points_per_d_min,
-        groups=tuple(state["groups"]),
+        groups=tuple(sorted(groups)),
         kappa_scale=kappa_scale,
         fills_in=experiment.fills_in,
-        training={
-            "seed": state["seed"],
-            "steps": state["step"],
-            "crystals": state["crystals"],
-            "hours": round(state["seconds"] / 3600.0, 2),
-            "config": state["config"],
-        },
+        training={**training, "config": config.as_dict()},
     )
     save_model(model, metadata, path)
     return metadata
+
+
+def _joined(config, weights, described, others):
+    """Configuration and weights of a network by `config` and `weights` for centrosymmetric groups,
+    and that of another model for the rest."""
+    other = OperatorConfig(**described.training["config"])
+    depth = other.layers if other.acentric_layers is None else other.acentric_layers
+    if replace(other, layers=config.layers, acentric_layers=None) != replace(
+        config, acentric_layers=None
+    ):
+        raise ValueError(f"{described.name}: a network of another size, {other}")
+    config = replace(config, acentric_layers=depth)
+    centrosymmetric = {n: w for n, w in fitted(weights, config).items() if n.startswith("centro")}
+    rest = fitted(others, replace(other, acentric_layers=depth))
+    acentric = {n: w for n, w in rest.items() if n.startswith("acentric")}
+    return config, centrosymmetric | acentric
 
 
 def _measured_scales(model, crystals, experiment, config) -> tuple[float, float]:
@@ -91,13 +119,17 @@ def main(arguments: list[str] | None = None) -> None:
     p.add_argument("--checkpoint", type=Path, required=True)
     p.add_argument("--calibration", type=Path, required=True, help=".npz of unseen crystals")
     p.add_argument("--n-calibration", type=int, default=300)
+    p.add_argument("--acentric", type=Path, help="model file for groups without a centre")
     p.add_argument("--name", required=True)
     p.add_argument("--training-set", required=True, help="one line that describes it")
     p.add_argument("--out", type=Path, required=True)
     options = p.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     crystals = read_crystals(options.calibration)[-options.n_calibration :]
-    export(options.checkpoint, crystals, options.name, options.training_set, options.out)
+    export(
+        options.checkpoint, crystals, options.name, options.training_set, options.out,
+        acentric=options.acentric,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

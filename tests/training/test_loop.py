@@ -9,9 +9,11 @@ import phai_cctbx  # noqa: F401  (Boost before torch)
 
 torch = pytest.importorskip("torch")
 
+from phai_cctbx.network.model_file import load_model  # noqa: E402
 from phai_cctbx.network.operator import OperatorConfig  # noqa: E402
 from phai_cctbx.training.crystals import Crystal  # noqa: E402
 from phai_cctbx.training.diffraction import Experiment, collate, diffract  # noqa: E402
+from phai_cctbx.training.export import export  # noqa: E402
 from phai_cctbx.training.loop import Schedule, Trainer, disturbed_truth  # noqa: E402
 from phai_cctbx.training.loss import phase_loss  # noqa: E402
 from phai_cctbx.training.pool import CrystalPool  # noqa: E402
@@ -114,6 +116,47 @@ def test_a_larger_network_begins_with_the_same_answers_and_learns(tmp_path, acen
         assert not torch.equal(after[name], before[name]), name
     again = trainer(tmp_path / "large", numbers=(2, 19), config=config)
     assert again.step == large.step
+
+
+def trained(folder, numbers, **size):
+    training = trainer(folder, numbers, replace(TINY, **size))
+    for _ in range(3):
+        training.train_step()
+    training.save()
+    return training
+
+
+def test_each_part_of_a_model_file_answers_as_its_own_training(tmp_path):
+    general = trained(tmp_path / "general", (2, 19))
+    special = trained(tmp_path / "special", (2, 14), layers=2)
+    export(general.checkpoint, None, "general", "two groups", tmp_path / "general.pt")
+    metadata = export(
+        special.checkpoint, crystals((2, 19)), "both", "three groups", tmp_path / "both.pt",
+        acentric=tmp_path / "general.pt",
+    )  # fmt: skip
+    assert metadata.groups == (2, 14, 19)
+    assert (metadata.training["config"]["layers"], metadata.training["steps"]) == (2, 3)
+    assert metadata.training["config"]["acentric_layers"] == 1
+    assert metadata.training["acentric"]["name"] == "general"
+    both, _ = load_model(tmp_path / "both.pt")
+    for number, training in ((2, special), (19, general)):
+        chain = trainer(tmp_path / f"{number}", (number,)).new_chain()
+        half = training.average.half().float()
+        with torch.no_grad():
+            answers = [chain.diffraction.one_pass(m, chain.start) for m in (both, half)]
+        torch.testing.assert_close(*answers)
+
+
+def test_networks_of_two_sizes_do_not_go_into_one_file(tmp_path):
+    general = trained(tmp_path / "general", (19,))
+    export(general.checkpoint, None, "general", "one group", tmp_path / "general.pt")
+    other = trained(tmp_path / "other", (2,), channels=4)
+    with pytest.raises(ValueError, match="another size"):
+        export(
+            other.checkpoint, None, "both", "two groups", tmp_path / "both.pt",
+            acentric=tmp_path / "general.pt",
+        )  # fmt: skip
+    assert not (tmp_path / "both.pt").exists()
 
 
 def test_no_crystals_no_training(tmp_path):
