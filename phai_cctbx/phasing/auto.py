@@ -178,12 +178,12 @@ class AutoPhaser:
             for found in self.atoms_in_maps(f_obs, guess):
                 in_maps.append(found)
                 if not _explain(found):
-                    certain_of(found)
+                    ask_network_from(found)
                 if explained():
                     return True
             return False
 
-        def certain_of(found):
+        def ask_network_from(found):
             answer = self.neural_from(f_obs, found)
             if answer.expected_r > CERTAIN_OF_ATOMS:
                 logger.info("The network is certain of what it makes of these atoms.")
@@ -215,7 +215,7 @@ class AutoPhaser:
             logger.info("The atoms are searched for in direct space.")
             guesses.append(self.atoms(f_obs))
             if has_network and not _explain(guesses[-1]):
-                certain_of(guesses[-1])
+                ask_network_from(guesses[-1])
         return sorted(guesses + of_atoms, key=lambda guess: guess.expected_r, reverse=True)
 
     def _what_atoms_can_do(self, f_obs):
