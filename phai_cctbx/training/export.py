@@ -16,6 +16,7 @@ import torch
 
 from phai_cctbx.network.model_file import ModelMetadata, load_model, save_model
 from phai_cctbx.network.operator import OperatorConfig, fitted, operator
+from phai_cctbx.network.space_groups import space_group
 from phai_cctbx.training.calibration import calibration_error, kappa_scales, phase_errors
 from phai_cctbx.training.crystals import Crystal, read_crystals
 from phai_cctbx.training.diffraction import Experiment
@@ -46,8 +47,8 @@ def export(
     kappa_scale : tuple of float
         Read where there is no `calibration`.
     acentric : Path, optional
-        Model file of the network for groups without a centre of symmetry; the checkpoint gives
-        that for the others.
+        Model file of the network for groups without a centre of symmetry, with the scale of its
+        acentric reflections; the checkpoint gives that for the others.
     """
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     config = OperatorConfig(**state["config"])
@@ -69,8 +70,13 @@ def export(
     # a checkpoint that says nothing of absent reflections was trained without them
     saved = {"fills_in": False, **state["experiment"]}
     experiment = Experiment(**dict(saved, d_min=tuple(saved["d_min"])))
-    if calibration is not None:
+    if calibration is not None and acentric is None:
         kappa_scale = _measured_scales(model, calibration, experiment, config)
+    elif calibration is not None:
+        # acentric reflections are those of the other network, which was measured before
+        ours = [c for c in calibration if space_group(c.number).centrosymmetric]
+        of_centric, _ = _measured_scales(model, ours, experiment, config)
+        kappa_scale = (of_centric, described.kappa_scale[1])
     metadata = ModelMetadata(
         name=name,
         training_set=training_set,

@@ -129,12 +129,16 @@ def trained(folder, numbers, **size):
 def test_each_part_of_a_model_file_answers_as_its_own_training(tmp_path):
     general = trained(tmp_path / "general", (2, 19))
     special = trained(tmp_path / "special", (2, 14), layers=2)
-    export(general.checkpoint, None, "general", "two groups", tmp_path / "general.pt")
+    export(
+        general.checkpoint, None, "general", "two groups", tmp_path / "general.pt",
+        kappa_scale=(0.9, 0.4),
+    )  # fmt: skip
     metadata = export(
         special.checkpoint, crystals((2, 19)), "both", "three groups", tmp_path / "both.pt",
         acentric=tmp_path / "general.pt",
     )  # fmt: skip
     assert metadata.groups == (2, 14, 19)
+    assert metadata.kappa_scale[0] != 0.9 and metadata.kappa_scale[1] == 0.4
     assert (metadata.training["config"]["layers"], metadata.training["steps"]) == (2, 3)
     assert metadata.training["config"]["acentric_layers"] == 1
     assert metadata.training["acentric"]["name"] == "general"
