@@ -43,6 +43,10 @@ JUDGED_EXPECTED_R, UNDENIABLE = (0.6, 0.99), 0.95
 #: What the network makes of atoms is an answer, and ends the search, where it expects this r of it.
 #: Less is no evidence: it may believe wrong atoms (2012000: expected r 0.90, r 0.42).
 CERTAIN_OF_ATOMS = 0.98
+#: Atoms found in a map are the answer, and end the search, above this probability. Of a few heavy
+#: atoms a wrong arrangement may come near to it (1004000, a cluster of tungsten: 0.95); right
+#: answers, if they come at once, have more than 0.98.
+EXPLAINED = 0.97
 #: Maps of more atoms than can be found from nothing are worth a look beyond this expected r.
 WORTH_A_LOOK = 0.5
 #: How often atoms cannot be found in a right map, for instance because more of them are on special
@@ -278,7 +282,7 @@ def _convinces(result):
 
 def _explain(atoms):
     """Whether atoms explain the amplitudes so well that they are right."""
-    return atoms.figures_of_merit["probability_right"] > CONVINCING
+    return atoms.figures_of_merit["probability_right"] > EXPLAINED
 
 
 def _confirm(atoms, guess):
