@@ -172,7 +172,9 @@ LOOK = ["atoms_in_maps", "neural_from"]
     ("network", "in_map", "of_atoms", "asked", "first", "expected_r"),
     [
         # atoms explain the amplitudes: that is the answer
-        (0.5, (0.97, 0.95), None, ["neural", "atoms_in_maps", "enough"], "atoms_in_maps", 0.97),
+        (0.5, (0.97, 0.98), None, ["neural", "atoms_in_maps", "enough"], "atoms_in_maps", 0.97),
+        # atoms that are only likely do not end the search
+        (0.5, (0.95, 0.95), 0.5, ["neural", *LOOK], "atoms_in_maps", 0.95),
         # the network is certain of what it makes of them
         (0.5, (0.4, 0.0), 0.99, ["neural", *LOOK, "enough"], "neural_from", 0.99),
         # they come near and agree with what the network believes
