@@ -96,15 +96,12 @@ def _joined(config, weights, described, others):
     and that of another model for the rest."""
     other = OperatorConfig(**described.training["config"])
     depth = other.layers if other.acentric_layers is None else other.acentric_layers
-    if replace(other, layers=config.layers, acentric_layers=None) != replace(
-        config, acentric_layers=None
-    ):
-        raise ValueError(f"{described.name}: a network of another size, {other}")
     config = replace(config, acentric_layers=depth)
-    centrosymmetric = {n: w for n, w in fitted(weights, config).items() if n.startswith("centro")}
-    rest = fitted(others, replace(other, acentric_layers=depth))
-    acentric = {n: w for n, w in rest.items() if n.startswith("acentric")}
-    return config, centrosymmetric | acentric
+    if replace(other, layers=config.layers, acentric_layers=depth) != config:
+        raise ValueError(f"{described.name}: a network of another size, {other}")
+    ours, theirs = fitted(weights, config), fitted(others, config)
+    kept = [("centrosymmetric.", ours), ("acentric.", theirs)]
+    return config, {n: w for part, all_ in kept for n, w in all_.items() if n.startswith(part)}
 
 
 def _measured_scales(model, crystals, experiment, config) -> tuple[float, float]:

@@ -118,7 +118,7 @@ def test_coarse_data_give_phases_and_no_structure(thpp):
         f"thpp_phai.{extension}" for extension in pipeline.EXTENSIONS
     }
     peaks = [line for line in result.files["res"].read_text().splitlines() if line[:1] == "Q"]
-    assert peaks
+    assert len(peaks) >= 4
     assert summary["n_atoms_expected"] == 16 and len(summary["peaks"]) == len(peaks)
     heights = [peak["over_sigma"] for peak in summary["peaks"]]
     assert heights == sorted(heights, reverse=True) and heights[-1] > 0
